@@ -1,0 +1,72 @@
+"""The trainer's command line: `python -m services.trainer --help`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from shared.errors import MienError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0 when it is done, 2 with one line that says what to do when it cannot be."""
+    options = _parser().parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes would bury ours
+    try:
+        options.run(options)
+    except MienError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last whole epoch", file=sys.stderr)
+        return 130
+    return 0
+
+
+# Each command imports what it needs when it runs: `prepare` needs no Keras, and `--help` needs nothing.
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from services.trainer.prepare import prepare
+
+    report = prepare(options.source, options.votes, options.out, lambda samples: tqdm(samples, unit="image"))
+    print(f"{report['kept']} of {report['read']} images kept; left out: {report['left_out_by_reason'] or 'none'}")
+    print(f"written: {options.out}, {options.out.with_suffix('.report.json')}, {options.out.with_suffix('.classes.png')}")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from services.trainer.config import load_config
+    from services.trainer.dataset import Dataset
+    from services.trainer.train import train
+
+    history = train(load_config(options.config), Dataset.load(options.data), options.workdir)
+    best = max(history, key=lambda record: record["val_accuracy"])
+    print(f"best: epoch {best['epoch']}, validation accuracy {best['val_accuracy']:.4f}; kept in {options.workdir}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m services.trainer", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    prepare = commands.add_parser("prepare", help="check and pack FER2013's CSV or class folders into one data file")
+    prepare.add_argument("source", type=Path, help="fer2013.csv (plain, .gz, .xz) or a folder with train/ and test/")
+    prepare.add_argument("--votes", type=Path, help="FER+'s fer2013new.csv, one row per row of the CSV")
+    prepare.add_argument("--out", type=Path, default=Path("data/fer2013.npz"), help="data file to write (%(default)s)")
+    prepare.set_defaults(run=_prepare)
+
+    train = commands.add_parser("train", help="train a network; the same command resumes a run that was stopped")
+    train.add_argument("--config", type=Path, required=True, help="TOML file, see services/trainer/configs/")
+    _add_data(train)
+    train.add_argument("--workdir", type=Path, required=True, help="folder of this run")
+    train.set_defaults(run=_train)
+    return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, default=Path("data/fer2013.npz"), help="data file of prepare (%(default)s)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Batches of varied faces. Each is a function of seed, epoch and number alone, so a resumed run sees the same."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from services.trainer.augment import mixup, vary
+from services.trainer.config import TrainConfig
+from services.trainer.dataset import Dataset, Targets
+from shared.pipeline.preprocess import FaceBatch, to_input
+
+
+class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ships no types
+    """The training split, shuffled anew each epoch; the last batch, if short, is left out."""
+
+    def __init__(self, train: Dataset, config: TrainConfig) -> None:
+        """Raises nothing; `train` must hold at least one batch."""
+        super().__init__(workers=1, use_multiprocessing=False)
+        kept = train.part(~train.not_a_face) if config.target.drop_not_a_face else train
+        self.epoch = 0
+        self._pixels = kept.pixels
+        self._targets = kept.targets(config.target.original_weight, config.target.label_smoothing)
+        self._config = config
+
+    def __len__(self) -> int:
+        return max(1, len(self._pixels) // self._config.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[FaceBatch, Targets]:
+        config, size = self._config, self._config.batch_size
+        order = np.random.default_rng((config.seed, self.epoch)).permutation(len(self._pixels))
+        rows = order[index * size : (index + 1) * size]
+        rng = np.random.default_rng((config.seed, self.epoch, index))
+        faces = np.stack([vary(face, config.augment, rng) for face in self._pixels[rows]])
+        faces, targets = mixup(faces, self._targets[rows], config.augment, rng)
+        return to_input(faces), targets
+
+
+def validation_arrays(validation: Dataset) -> tuple[FaceBatch, Targets]:
+    """The validation split as it is, with its original labels one-hot."""
+    return to_input(validation.pixels), validation.targets(original_weight=1, label_smoothing=0)
+
+
+class FollowEpoch(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types
+    """Tells the batches, and the networks' own random layers, which epoch it is."""
+
+    def __init__(self, batches: TrainingBatches, seed: int) -> None:
+        super().__init__()
+        self._batches, self._seed = batches, seed
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._batches.epoch = epoch
+        for number, layer in enumerate(self.model._flatten_layers()):
+            generator = getattr(layer, "seed_generator", None)
+            if generator is not None:
+                generator.state.assign(np.array([self._seed + number, epoch * 1_000_003], dtype="uint32"))

@@ -1,0 +1,82 @@
+"""A run, written down: what a TOML file in configs/ may say, with its bounds."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from services.trainer.errors import ConfigError
+
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Span: TypeAlias = Annotated[tuple[float, float], Field(description="uniform between the two")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OptimizerConfig(_Section):
+    """How weights move."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup_epochs: Annotated[float, Field(ge=0)] = 2
+    momentum: Share = 0.9  # sgd only, Nesterov
+    weight_decay: Annotated[float, Field(ge=0)] = 0.02  # biases and normalization are exempt
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.998  # average of weights over steps; 0 is none
+
+
+class TargetConfig(_Section):
+    """What the network is asked to answer."""
+
+    original_weight: Share = 1.0  # the rest is FER+'s vote share
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    drop_not_a_face: bool = False  # leave out training images that half of FER+'s raters call no face
+
+
+class AugmentConfig(_Section):
+    """How training images are varied, each drawn anew every epoch; the defaults vary nothing."""
+
+    flip: bool = False
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 0
+    zoom: Span = (1, 1)
+    aspect: Annotated[float, Field(ge=0, lt=1)] = 0  # width by 1 ± this
+    shift_px: Annotated[float, Field(ge=0)] = 0
+    brightness: Span = (1, 1)  # a factor, as in the paper
+    brightness_shift: Annotated[float, Field(ge=0)] = 0  # ± grey levels of 255
+    contrast: Span = (1, 1)  # a factor around mid-grey
+    erase_share: Share = 0  # of the images lose one patch
+    erase_px: tuple[int, int] = (6, 20)
+    mixup_alpha: Annotated[float, Field(ge=0)] = 0  # 0 is none
+    mixup_share: Share = 0.5  # of the batches
+
+
+class TrainConfig(_Section):
+    """A whole run. The same configuration, data and seed give the same model."""
+
+    network: str
+    seed: Annotated[int, Field(ge=0)] = 0
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    early_stopping_patience: Annotated[int, Field(ge=1)] | None = None  # epochs without a lower validation loss
+    optimizer: OptimizerConfig = OptimizerConfig()
+    target: TargetConfig = TargetConfig()
+    augment: AugmentConfig = AugmentConfig()
+
+
+def load_config(path: Path) -> TrainConfig:
+    """The run described by a TOML file.
+
+    Raises ConfigError when the file is missing, is not TOML, or holds an unknown key or a value out of range.
+    """
+    try:
+        return TrainConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise ConfigError(f"There is no configuration {path}; those we ship are in services/trainer/configs/.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}.") from error
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise ConfigError(f"{path}: {faults}.") from error

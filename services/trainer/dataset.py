@@ -1,0 +1,128 @@
+"""The data file: every face, label and split that a run is made from, in one compact .npz."""
+
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from services.trainer.errors import DataError
+from shared.atomic import written_whole
+from shared.emotions import EMOTIONS
+
+FORMAT_VERSION: Final = 1
+FACE_SIZE_PX: Final = 48
+Split: TypeAlias = Literal["train", "validation", "test"]
+SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "test")  # FER2013: Training, PublicTest, PrivateTest
+# The columns of the FER+ votes (fer2013new.csv), in its order; the seven we have, then three that we do not.
+VOTE_COLUMNS: Final = (
+    "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF",
+)  # fmt: skip
+_VOTES_IN_MODEL_ORDER: Final = [4, 5, 6, 1, 0, 3, 2]
+CONSENSUS_VOTES: Final = 6  # of ten raters: what people clearly see
+
+Targets: TypeAlias = npt.NDArray[np.float32]  # (N, 7), rows sum to 1
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Faces with labels, in the order of their source.
+
+    `repeated` marks validation and test images that also stood, pixel for pixel, in the training split;
+    the training copies themselves are no longer here. `votes` are the ten FER+ raters, all zero where unknown.
+    """
+
+    pixels: npt.NDArray[np.uint8]  # (N, 48, 48)
+    labels: npt.NDArray[np.int8]  # (N,), index into EMOTIONS
+    splits: npt.NDArray[np.int8]  # (N,), index into SPLITS
+    repeated: npt.NDArray[np.bool_]  # (N,)
+    votes: npt.NDArray[np.uint8]  # (N, 10), VOTE_COLUMNS
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def part(self, mask: npt.NDArray[np.bool_]) -> "Dataset":
+        """The images for which `mask` is true."""
+        return Dataset(*(column[mask] for column in self._columns()))
+
+    def split(self, name: Split) -> "Dataset":
+        """One split, in source order."""
+        return self.part(self.splits == SPLITS.index(name))
+
+    @property
+    def has_votes(self) -> bool:
+        return bool(self.votes.any())
+
+    @property
+    def votes_for_emotions(self) -> npt.NDArray[np.uint8]:
+        """FER+ votes for our seven classes, (N, 7) in model order."""
+        return self.votes[:, _VOTES_IN_MODEL_ORDER]
+
+    @property
+    def not_a_face(self) -> npt.NDArray[np.bool_]:
+        """Images that at least half of FER+'s raters called no face."""
+        return self.votes[:, VOTE_COLUMNS.index("NF")] >= 5
+
+    @property
+    def consensus(self) -> npt.NDArray[np.int8]:
+        """(N,) the emotion on which at least six of ten raters agree, -1 where there is none."""
+        seven = self.votes_for_emotions
+        agreed = seven.max(axis=1) >= CONSENSUS_VOTES
+        return np.where(agreed, seven.argmax(axis=1), -1).astype(np.int8)
+
+    @property
+    def sha256(self) -> str:
+        """Identifies the content, whatever the file that holds it was compressed with."""
+        digest = hashlib.sha256(f"mien-dataset-{FORMAT_VERSION}".encode())
+        for column in self._columns():
+            digest.update(np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()
+
+    def targets(self, original_weight: float, label_smoothing: float) -> Targets:
+        """What training asks for: `original_weight` of the label, the rest of the FER+ vote share, then smoothed.
+
+        An image with fewer than three votes for our seven classes keeps its label.
+        """
+        original = np.eye(len(EMOTIONS), dtype=np.float32)[self.labels]
+        votes = self.votes_for_emotions.astype(np.float32)
+        total = votes.sum(axis=1, keepdims=True)
+        share = np.where(total >= 3, votes / np.maximum(total, 1), original)
+        mixed = original_weight * original + (1 - original_weight) * share
+        return (mixed * (1 - label_smoothing) + label_smoothing / len(EMOTIONS)).astype(np.float32)
+
+    def save(self, path: Path) -> None:
+        """Write the data file, whole or not at all."""
+        names = self.__slots__
+        with written_whole(path) as beside, beside.open("wb") as file:
+            np.savez_compressed(
+                file,
+                version=np.int64(FORMAT_VERSION),
+                emotions=np.array(EMOTIONS),
+                **dict(zip(names, self._columns(), strict=True)),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> "Dataset":
+        """Read a data file that `prepare` wrote.
+
+        Raises DataError when it is missing, damaged, of another version or of other classes.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                columns = {name: archive[name] for name in archive.files}
+        except FileNotFoundError as error:
+            raise DataError(f"There is no data file {path}. Make it with `python -m services.trainer prepare`.") from error
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path} is not a data file, or is damaged ({error}). Run `prepare` again.") from error
+        version = int(columns.get("version", -1))
+        if version != FORMAT_VERSION:
+            raise DataError(f"{path} is of version {version}, this trainer reads {FORMAT_VERSION}. Run `prepare` again.")
+        if tuple(columns["emotions"]) != EMOTIONS:
+            raise DataError(f"{path} has the classes {', '.join(columns['emotions'])}; ours are {', '.join(EMOTIONS)}.")
+        return cls(**{name: columns[name] for name in cls.__slots__})
+
+    def _columns(self) -> tuple[npt.NDArray[np.generic], ...]:
+        return tuple(getattr(self, name) for name in self.__slots__)

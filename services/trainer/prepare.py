@@ -1,0 +1,111 @@
+"""`prepare`: a source of labelled faces in, one checked data file, a report and a plot out."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from services.trainer.dataset import FACE_SIZE_PX, SPLITS, VOTE_COLUMNS, Dataset
+from services.trainer.errors import DataError
+from services.trainer.sources import Progress, hold_out_validation, read_source, read_votes
+from shared.atomic import write_text, written_whole
+from shared.emotions import EMOTIONS
+from shared.pipeline.decode import GrayImage
+
+EMPTY_BELOW: Final = 1.0  # grey levels of standard deviation: a blank image shows nothing
+
+
+def prepare(source: Path, votes: Path | None, out: Path, progress: Progress = iter) -> dict[str, Any]:
+    """Read, check and clean `source`; write `out` (.npz), `.report.json` and `.classes.png` beside it.
+
+    Missing and corrupt images are left out everywhere. Empty images, and exact repeats of a validation or
+    test image, are left out of training only, so that scores stay comparable with published ones.
+    Returns the report. Raises DataError when the source cannot be used.
+    """
+    frame, faces = read_source(source, progress)
+    vote_table = read_votes(votes, len(frame)) if votes else np.zeros((len(frame), len(VOTE_COLUMNS)), np.uint8)
+    frame = hold_out_validation(frame)
+    frame = find_problems(frame, faces)
+    dataset = _assemble(frame, faces, vote_table)
+    report = _report(source, frame, dataset)
+    dataset.save(out)
+    write_text(out.with_suffix(".report.json"), json.dumps(report, indent=2) + "\n")
+    _plot_classes(report["images"], out.with_suffix(".classes.png"))
+    return report
+
+
+def find_problems(frame: pd.DataFrame, faces: list[GrayImage | None]) -> pd.DataFrame:
+    """The frame with `problem` filled for empty and repeated training images, and a column `repeated`.
+
+    `repeated` is true for validation and test images that stand, pixel for pixel, in training too.
+    """
+    # Digests, not the bytes themselves: pandas drops the zero pixels at the end of a bytes object.
+    frame = frame.assign(digest=["" if face is None else hashlib.sha256(face).hexdigest() for face in faces])
+    readable, train = frame["problem"] == "", frame["split"] == "train"
+    trained = set(frame.loc[readable & train, "digest"])
+    held_out = set(frame.loc[readable & ~train, "digest"])
+    empty = np.array([face is not None and face.std() < EMPTY_BELOW for face in faces])
+    frame["repeated"] = readable & ~train & frame["digest"].isin(trained)
+    frame.loc[readable & train & frame["digest"].isin(held_out), "problem"] = "repeat: stands in validation or test too"
+    frame.loc[readable & train & empty, "problem"] = "empty: a blank image"
+    return frame.drop(columns="digest")
+
+
+def _assemble(frame: pd.DataFrame, faces: list[GrayImage | None], votes: npt.NDArray[np.uint8]) -> Dataset:
+    kept = frame[frame["problem"] == ""]
+    for split in SPLITS:
+        absent = set(EMOTIONS) - set(kept.loc[kept["split"] == split, "label"])
+        if absent:
+            raise DataError(f"No readable {split} image shows {', '.join(sorted(absent))}; each split needs all of {', '.join(EMOTIONS)}.")
+    pixels = [face for face in (faces[row] for row in kept.index) if face is not None]
+    return Dataset(
+        pixels=np.stack(pixels).reshape(-1, FACE_SIZE_PX, FACE_SIZE_PX),
+        labels=kept["label"].map(EMOTIONS.index).to_numpy(np.int8),
+        splits=kept["split"].map(SPLITS.index).to_numpy(np.int8),
+        repeated=kept["repeated"].to_numpy(np.bool_),
+        votes=votes[kept.index],
+    )
+
+
+def _report(source: Path, frame: pd.DataFrame, dataset: Dataset) -> dict[str, Any]:
+    left_out = frame[frame["problem"] != ""]
+    return {
+        "source": source.name,
+        "sha256": dataset.sha256,
+        "read": len(frame),
+        "kept": len(dataset),
+        "images": {
+            split: {emotion: int((dataset.split(split).labels == index).sum()) for index, emotion in enumerate(EMOTIONS)}
+            for split in SPLITS
+        },
+        "repeated_in_train": {split: int(dataset.split(split).repeated.sum()) for split in SPLITS[1:]},
+        "votes": dataset.has_votes,
+        "left_out_by_reason": left_out["problem"].str.partition(":")[0].value_counts().to_dict(),
+        "left_out": left_out[["source", "label", "split", "problem"]].to_dict("records"),
+    }
+
+
+def _plot_classes(images: dict[str, dict[str, int]], path: Path) -> None:
+    """Bars of images per class, a colour per split: the imbalance at a glance."""
+    import matplotlib  # only here: a second to import, and most commands draw nothing
+
+    matplotlib.use("Agg")
+    import seaborn
+    from matplotlib.figure import Figure
+
+    rows = [(emotion, split, count) for split, counts in images.items() for emotion, count in counts.items()]
+    table = pd.DataFrame(rows, columns=["emotion", "split", "images"])
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    axes = figure.subplots()
+    seaborn.barplot(table, x="emotion", y="images", hue="split", palette="deep", ax=axes)
+    for bars in axes.containers:
+        axes.bar_label(bars, fontsize=7, padding=2)
+    axes.set(xlabel="", ylabel="images", title="Images per class and split")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(title="", frameon=False)
+    with written_whole(path) as beside:
+        figure.savefig(beside, dpi=120)

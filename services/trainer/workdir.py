@@ -1,0 +1,152 @@
+"""A run's folder: what it was started with, its last whole epoch, its best model so far.
+
+    run.json         configuration, data hash, commit, versions: what the run is
+    checkpoint.npz   weights, optimizer and history after the last whole epoch: where it is
+    best.keras       the weights with the highest validation accuracy so far, averaged where the run averages
+    history.json     one record an epoch
+    summary.txt      the network's layers
+"""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from services.trainer.config import TrainConfig
+from services.trainer.dataset import Dataset
+from services.trainer.errors import WorkdirError
+from shared.atomic import write_text, written_whole
+
+History = list[dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Workdir:
+    """The folder of one run. Every file in it is written whole or not at all."""
+
+    path: Path
+
+    @property
+    def best_model(self) -> Path:
+        return self.path / "best.keras"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.npz"
+
+    def claim(self, config: TrainConfig, data: Dataset) -> None:
+        """Make this the folder of a run of `config` on `data`, or go on with it.
+
+        Raises WorkdirError, naming what differs, when it already is another run's.
+        """
+        ours = {"config": config.model_dump(mode="json"), "data_sha256": data.sha256}
+        if not (self.path / "run.json").exists():
+            write_text(self.path / "run.json", json.dumps(ours | _provenance(), indent=2) + "\n")
+            return
+        theirs = self.read_run()
+        differences = [
+            f"{key} is {theirs_value!r} there and {ours_value!r} here"
+            for key, ours_value, theirs_value in _pairs(ours, theirs)
+            if ours_value != theirs_value
+        ]
+        if differences:
+            raise WorkdirError(f"{self.path} belongs to another run: {'; '.join(differences)}. Choose another --workdir.")
+
+    def read_run(self) -> dict[str, Any]:
+        """What the run was started with. Raises WorkdirError when there is none."""
+        try:
+            return dict(json.loads((self.path / "run.json").read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise WorkdirError(f"{self.path} holds no run. Start one with `python -m services.trainer train`.") from error
+        except ValueError as error:
+            raise WorkdirError(f"{self.path / 'run.json'} is damaged: {error}.") from error
+
+    def read_history(self) -> History:
+        """One record for each whole epoch so far."""
+        path = self.path / "history.json"
+        return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
+
+    def save_epoch(self, model: keras.Model, history: History) -> None:
+        """Keep everything that the next epoch needs: weights, optimizer slots and schedule position, history."""
+        state = {f"v{number}": _to_numpy(variable) for number, variable in enumerate(_variables(model))}
+        with written_whole(self.checkpoint) as beside:
+            np.savez(beside, history=np.array(json.dumps(history)), **state)
+        write_text(self.path / "history.json", json.dumps(history, indent=1) + "\n")
+
+    def restore(self, model: keras.Model) -> History:
+        """Put `model` and its optimizer where the last whole epoch left them; the history so far.
+
+        Raises WorkdirError when the checkpoint is damaged.
+        """
+        if not self.checkpoint.exists():
+            return []
+        try:
+            with np.load(self.checkpoint, allow_pickle=False) as state:
+                for number, variable in enumerate(_variables(model)):
+                    variable.assign(state[f"v{number}"])
+                return list(json.loads(str(state["history"])))
+        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise WorkdirError(f"{self.checkpoint} is damaged ({error}). Remove {self.path} to start anew.") from error
+
+    def save_best(self, model: keras.Model) -> None:
+        """Keep `model` as the best so far."""
+        with written_whole(self.best_model) as beside:
+            model.save(beside, include_optimizer=False)
+
+    def load_best(self) -> keras.Model:
+        """The best model so far. Raises WorkdirError when no epoch has ended yet."""
+        if not self.best_model.exists():
+            raise WorkdirError(f"{self.path} has no trained model yet. Train first, or wait for the first epoch's end.")
+        return keras.models.load_model(self.best_model, compile=False)
+
+
+def _variables(model: keras.Model) -> list[Any]:
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _to_numpy(variable: Any) -> Any:
+    return keras.ops.convert_to_numpy(variable)
+
+
+def _pairs(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """(dotted key, ours, theirs) for every leaf of ours."""
+    leaves: list[tuple[str, Any, Any]] = []
+    for key, value in ours.items():
+        other = theirs.get(key)
+        if isinstance(value, dict):
+            leaves += _pairs(value, other if isinstance(other, dict) else {}, f"{prefix}{key}.")
+        else:
+            leaves.append((f"{prefix}{key}", value, other))
+    return leaves
+
+
+def _provenance() -> dict[str, Any]:
+    packages = ("keras", keras.backend.backend(), "numpy", "opencv-python-headless")
+    return {
+        "commit": _commit(),
+        "backend": keras.backend.backend(),
+        "versions": {"python": sys.version.split()[0], **{package: version(package) for package in packages}},
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _commit() -> str:
+    """The commit of this source tree, with -dirty where it was changed; an image without git says so by MIEN_COMMIT."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=here, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get("MIEN_COMMIT", "unknown")
+    return head.stdout.strip() + ("-dirty" if status.stdout.strip() else "")

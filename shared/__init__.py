@@ -1,0 +1,1 @@
+"""The way from bytes to emotions, shared by the API and the trainer: no FastAPI and no TensorFlow in here."""

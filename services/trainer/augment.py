@@ -16,15 +16,13 @@ def vary(face: GrayImage, config: AugmentConfig, rng: np.random.Generator) -> np
     varied = _move(face, config, rng).astype(np.float32)
     contrast, brightness = rng.uniform(*config.contrast), rng.uniform(*config.brightness)
     shift = rng.uniform(-config.brightness_shift, config.brightness_shift)
-    varied = np.clip(((varied - 128) * contrast + 128) * brightness + shift, 0, 255)
+    varied = np.clip(((varied - 128) * contrast + 128) * brightness + shift, 0, 255).astype(np.float32)
     if rng.random() < config.erase_share:
         _erase(varied, config, rng)
-    return varied
+    return np.asarray(varied, np.float32)
 
 
-def mixup(
-    faces: Faces, targets: Targets, config: AugmentConfig, rng: np.random.Generator
-) -> tuple[Faces, Targets]:
+def mixup(faces: Faces, targets: Targets, config: AugmentConfig, rng: np.random.Generator) -> tuple[Faces, Targets]:
     """Blend a share of the batches with themselves in another order (mixup, Zhang et al. 2018)."""
     if config.mixup_alpha == 0 or rng.random() >= config.mixup_share:
         return faces, targets

@@ -74,7 +74,9 @@ def load_config(path: Path) -> TrainConfig:
     try:
         return TrainConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise ConfigError(f"There is no configuration {path}; those we ship are in services/trainer/configs/.") from error
+        raise ConfigError(
+            f"There is no configuration {path}; those we ship are in services/trainer/configs/."
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
     except ValidationError as error:

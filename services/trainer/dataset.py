@@ -2,9 +2,9 @@
 
 import hashlib
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,7 @@ class Dataset:
 
     def part(self, mask: npt.NDArray[np.bool_]) -> "Dataset":
         """The images for which `mask` is true."""
-        return Dataset(*(column[mask] for column in self._columns()))
+        return replace(self, **{name: column[mask] for name, column in self._columns().items()})
 
     def split(self, name: Split) -> "Dataset":
         """One split, in source order."""
@@ -77,7 +77,7 @@ class Dataset:
     def sha256(self) -> str:
         """Identifies the content, whatever the file that holds it was compressed with."""
         digest = hashlib.sha256(f"mien-dataset-{FORMAT_VERSION}".encode())
-        for column in self._columns():
+        for column in self._columns().values():
             digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
 
@@ -95,14 +95,9 @@ class Dataset:
 
     def save(self, path: Path) -> None:
         """Write the data file, whole or not at all."""
-        names = self.__slots__
         with written_whole(path) as beside, beside.open("wb") as file:
-            np.savez_compressed(
-                file,
-                version=np.int64(FORMAT_VERSION),
-                emotions=np.array(EMOTIONS),
-                **dict(zip(names, self._columns(), strict=True)),
-            )
+            stored = {"version": np.int64(FORMAT_VERSION), "emotions": np.array(EMOTIONS), **self._columns()}
+            np.savez_compressed(file, allow_pickle=False, **stored)
 
     @classmethod
     def load(cls, path: Path) -> "Dataset":
@@ -114,15 +109,19 @@ class Dataset:
             with np.load(path, allow_pickle=False) as archive:
                 columns = {name: archive[name] for name in archive.files}
         except FileNotFoundError as error:
-            raise DataError(f"There is no data file {path}. Make it with `python -m services.trainer prepare`.") from error
+            raise DataError(
+                f"There is no data file {path}. Make it with `python -m services.trainer prepare`."
+            ) from error
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} is not a data file, or is damaged ({error}). Run `prepare` again.") from error
         version = int(columns.get("version", -1))
         if version != FORMAT_VERSION:
-            raise DataError(f"{path} is of version {version}, this trainer reads {FORMAT_VERSION}. Run `prepare` again.")
+            raise DataError(
+                f"{path} is of version {version}, this trainer reads {FORMAT_VERSION}. Run `prepare` again."
+            )
         if tuple(columns["emotions"]) != EMOTIONS:
             raise DataError(f"{path} has the classes {', '.join(columns['emotions'])}; ours are {', '.join(EMOTIONS)}.")
-        return cls(**{name: columns[name] for name in cls.__slots__})
+        return cls(**{field.name: columns[field.name] for field in fields(cls)})
 
-    def _columns(self) -> tuple[npt.NDArray[np.generic], ...]:
-        return tuple(getattr(self, name) for name in self.__slots__)
+    def _columns(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}

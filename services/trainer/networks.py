@@ -64,9 +64,9 @@ def _squeeze_excitation_resnet(name: str, width: int, blocks: tuple[int, ...]) -
 def _convolution(
     x: keras.KerasTensor, filters: int, kernel: int = 3, strides: int = 1, activate: bool = True
 ) -> keras.KerasTensor:
-    x = layers.Conv2D(
-        filters, kernel, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal"
-    )(x)
+    x = layers.Conv2D(filters, kernel, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal")(
+        x
+    )
     x = layers.BatchNormalization(momentum=0.9)(x)
     return layers.ReLU()(x) if activate else x
 

@@ -44,7 +44,7 @@ def find_problems(frame: pd.DataFrame, faces: list[GrayImage | None]) -> pd.Data
     `repeated` is true for validation and test images that stand, pixel for pixel, in training too.
     """
     # Digests, not the bytes themselves: pandas drops the zero pixels at the end of a bytes object.
-    frame = frame.assign(digest=["" if face is None else hashlib.sha256(face).hexdigest() for face in faces])
+    frame = frame.assign(digest=["" if face is None else hashlib.sha256(face.tobytes()).hexdigest() for face in faces])
     readable, train = frame["problem"] == "", frame["split"] == "train"
     trained = set(frame.loc[readable & train, "digest"])
     held_out = set(frame.loc[readable & ~train, "digest"])
@@ -60,7 +60,9 @@ def _assemble(frame: pd.DataFrame, faces: list[GrayImage | None], votes: npt.NDA
     for split in SPLITS:
         absent = set(EMOTIONS) - set(kept.loc[kept["split"] == split, "label"])
         if absent:
-            raise DataError(f"No readable {split} image shows {', '.join(sorted(absent))}; each split needs all of {', '.join(EMOTIONS)}.")
+            raise DataError(
+                f"No readable {split} image shows {', '.join(sorted(absent))}; each split needs all of {', '.join(EMOTIONS)}."
+            )
     pixels = [face for face in (faces[row] for row in kept.index) if face is not None]
     return Dataset(
         pixels=np.stack(pixels).reshape(-1, FACE_SIZE_PX, FACE_SIZE_PX),
@@ -79,7 +81,9 @@ def _report(source: Path, frame: pd.DataFrame, dataset: Dataset) -> dict[str, An
         "read": len(frame),
         "kept": len(dataset),
         "images": {
-            split: {emotion: int((dataset.split(split).labels == index).sum()) for index, emotion in enumerate(EMOTIONS)}
+            split: {
+                emotion: int((dataset.split(split).labels == index).sum()) for index, emotion in enumerate(EMOTIONS)
+            }
             for split in SPLITS
         },
         "repeated_in_train": {split: int(dataset.split(split).repeated.sum()) for split in SPLITS[1:]},
@@ -103,7 +107,7 @@ def _plot_classes(images: dict[str, dict[str, int]], path: Path) -> None:
     axes = figure.subplots()
     seaborn.barplot(table, x="emotion", y="images", hue="split", palette="deep", ax=axes)
     for bars in axes.containers:
-        axes.bar_label(bars, fontsize=7, padding=2)
+        axes.bar_label(bars, fontsize=7, padding=2)  # type: ignore[arg-type] # bar plots hold bars
     axes.set(xlabel="", ylabel="images", title="Images per class and split")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(title="", frameon=False)

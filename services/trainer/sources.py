@@ -4,7 +4,7 @@ import bz2
 import csv
 import gzip
 import lzma
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, TypeAlias
@@ -25,9 +25,9 @@ from shared.pipeline.preprocess import to_face
 CSV_EMOTIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 CSV_USAGES: Final[dict[str, Split]] = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
 VALIDATION_SHARE: Final = 0.1  # of the training images, where a source has no validation split
-_OPENERS: Final[dict[str, Callable[..., IO[str]]]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}  # type: ignore[dict-item] # their overloads hide that "rt" gives text
+_OPENERS: Final[dict[str, Callable[..., IO[str]]]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
-Progress: TypeAlias = Callable[[Iterator["Sample"]], Iterator["Sample"]]
+Progress: TypeAlias = Callable[[Iterator["Sample"]], Iterable["Sample"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,9 @@ def read_folders(root: Path) -> Iterator[Sample]:
     """
     present = [split for split in SPLITS if (root / split).is_dir()]
     if "train" not in present or "test" not in present:
-        raise DataError(f"{root} needs the folders train/ and test/ (validation/ may be there too), one folder per class in each.")
+        raise DataError(
+            f"{root} needs the folders train/ and test/ (validation/ may be there too), one folder per class in each."
+        )
     for split in present:
         for folder in sorted(path for path in (root / split).iterdir() if path.is_dir()):
             if folder.name.lower() not in EMOTIONS:
@@ -106,8 +108,8 @@ def _file_sample(path: Path, root: Path, label: str, split: Split) -> Sample:
         return Sample(source, label, split, None, "missing: the link leads nowhere")
     except (ImageError, OSError) as error:
         return Sample(source, label, split, None, f"corrupt: {error}")
-    height, width = picture.shape[:2]
-    return Sample(source, label, split, to_face(crop(picture, square_over(width, height)), FACE_SIZE_PX))
+    height, width = picture.pixels.shape[:2]
+    return Sample(source, label, split, to_face(crop(picture.pixels, square_over(width, height)), FACE_SIZE_PX))
 
 
 def read_source(path: Path, progress: Progress = iter) -> tuple[pd.DataFrame, list[GrayImage | None]]:
@@ -141,5 +143,7 @@ def read_votes(path: Path, rows: int) -> npt.NDArray[np.uint8]:
     except (KeyError, ValueError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not FER+'s fer2013new.csv: {error}.") from error
     if len(votes) != rows:
-        raise DataError(f"{path} has {len(votes)} rows, the source has {rows}; FER+ has one row per row of fer2013.csv.")
+        raise DataError(
+            f"{path} has {len(votes)} rows, the source has {rows}; FER+ has one row per row of fer2013.csv."
+        )
     return votes.to_numpy(np.uint8)

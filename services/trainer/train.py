@@ -65,7 +65,9 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
             logs.update({f"val_{name}": score for name, score in scores.items()})
             seconds = time.perf_counter() - self._started
             best_before = max((record["val_accuracy"] for record in self._history), default=-1.0)
-            self._history.append({"epoch": epoch + 1, **{k: float(v) for k, v in logs.items()}, "seconds": round(seconds, 1)})
+            self._history.append(
+                {"epoch": epoch + 1, **{k: float(v) for k, v in logs.items()}, "seconds": round(seconds, 1)}
+            )
             if logs["val_accuracy"] > best_before:
                 self._home.save_best(self.model)
         # The checkpoint comes last: an epoch counts only when everything that it made is kept.
@@ -109,7 +111,9 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
         steps = self.params["steps"]
         if not hasattr(self, "_bar"):
             total = steps * self.params["epochs"]
-            self._bar = tqdm(total=total, initial=epoch * steps, unit="batch", disable=self._quiet, smoothing=0.02, mininterval=1)
+            self._bar = tqdm(
+                total=total, initial=epoch * steps, unit="batch", disable=self._quiet, smoothing=0.02, mininterval=1
+            )
         self._bar.set_description(f"epoch {epoch + 1}/{self.params['epochs']}")
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:

@@ -1,10 +1,10 @@
 """A run's folder: what it was started with, its last whole epoch, its best model so far.
 
-    run.json         configuration, data hash, commit, versions: what the run is
-    checkpoint.npz   weights, optimizer and history after the last whole epoch: where it is
-    best.keras       the weights with the highest validation accuracy so far, averaged where the run averages
-    history.json     one record an epoch
-    summary.txt      the network's layers
+run.json         configuration, data hash, commit, versions: what the run is
+checkpoint.npz   weights, optimizer and history after the last whole epoch: where it is
+best.keras       the weights with the highest validation accuracy so far, averaged where the run averages
+history.json     one record an epoch
+summary.txt      the network's layers
 """
 
 import json
@@ -59,14 +59,18 @@ class Workdir:
             if ours_value != theirs_value
         ]
         if differences:
-            raise WorkdirError(f"{self.path} belongs to another run: {'; '.join(differences)}. Choose another --workdir.")
+            raise WorkdirError(
+                f"{self.path} belongs to another run: {'; '.join(differences)}. Choose another --workdir."
+            )
 
     def read_run(self) -> dict[str, Any]:
         """What the run was started with. Raises WorkdirError when there is none."""
         try:
             return dict(json.loads((self.path / "run.json").read_text(encoding="utf-8")))
         except FileNotFoundError as error:
-            raise WorkdirError(f"{self.path} holds no run. Start one with `python -m services.trainer train`.") from error
+            raise WorkdirError(
+                f"{self.path} holds no run. Start one with `python -m services.trainer train`."
+            ) from error
         except ValueError as error:
             raise WorkdirError(f"{self.path / 'run.json'} is damaged: {error}.") from error
 
@@ -145,7 +149,11 @@ def _commit() -> str:
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
         status = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=here, capture_output=True, text=True, check=True
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("MIEN_COMMIT", "unknown")

@@ -63,12 +63,12 @@ def square_over(width: int, height: int) -> Square:
 
 
 def crop(image: BgrImage | GrayImage, square: Square) -> BgrImage | GrayImage:
-    """The pixels of `square`, (side, side[, 3]) uint8; beyond the border the edge pixels are repeated, never shifted."""
+    """The pixels of `square`, (side, side[, 3]) uint8; beyond the border the edge is repeated, nothing is shifted."""
     height, width = image.shape[:2]
     left, top = max(square.x, 0), max(square.y, 0)
     right, bottom = min(square.x + square.side, width), min(square.y + square.side, height)
     inside = image[top : max(bottom, top + 1), left : max(right, left + 1)]
     padding = (top - square.y, square.y + square.side - bottom, left - square.x, square.x + square.side - right)
     if any(padding):
-        inside = cv2.copyMakeBorder(inside, *padding, borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(inside, np.uint8)
+        return np.asarray(cv2.copyMakeBorder(inside, *padding, borderType=cv2.BORDER_REPLICATE), np.uint8)
+    return inside

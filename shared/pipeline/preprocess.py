@@ -24,6 +24,6 @@ def to_face(crop: BgrImage | GrayImage, size_px: int) -> GrayImage:
     return np.asarray(cv2.resize(grey, (size_px, size_px), interpolation=interpolation), np.uint8)
 
 
-def to_input(faces: npt.NDArray[np.uint8]) -> FaceBatch:
-    """Faces (N, size, size) uint8 as the network reads them: (N, size, size, 1) float32 divided by 255 (paper, 2)."""
+def to_input(faces: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> FaceBatch:
+    """Faces (N, size, size) in 0 to 255 as the network reads them: (N, size, size, 1) divided by 255 (paper, 2)."""
     return (faces.astype(np.float32) / np.float32(255))[..., np.newaxis]

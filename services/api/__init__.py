@@ -1,0 +1,1 @@
+"""Serves the way from bytes to emotions over HTTP."""

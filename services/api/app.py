@@ -1,0 +1,47 @@
+"""create_app(settings): routes, handlers and the lifespan that owns the service."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CollectorRegistry
+
+from services.api import errors, web
+from services.api.middleware import RequestContext
+from services.api.routes import health, metrics, model, predict
+from services.api.service import Service
+from services.api.settings import Settings
+from services.api.telemetry import Telemetry
+
+VERSION: Final = "0.1.0"
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. Its model is loaded when it starts, not here."""
+    telemetry = Telemetry(CollectorRegistry())
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.service = service = Service(settings, telemetry)
+        await anyio.to_thread.run_sync(service.load)
+        yield
+        await anyio.to_thread.run_sync(service.close)
+
+    # The documentation page brings its scripts along: it works without the internet, and tells nobody who reads it.
+    app = FastAPIOffline(
+        title="Mien",
+        version=VERSION,
+        summary="Facial expressions: an image in, face boxes and seven probabilities out.",
+        lifespan=lifespan,
+        redoc_url=None,
+        swagger_ui_parameters={"tryItOutEnabled": True},
+    )
+    app.add_middleware(RequestContext, telemetry=telemetry)
+    errors.install(app)
+    for router in (predict.router, model.router, health.router, metrics.router):
+        app.include_router(router)
+    app.mount("/", web.page(), name="page")
+    return app

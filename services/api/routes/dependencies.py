@@ -1,0 +1,17 @@
+"""What routes ask for."""
+
+from typing import Annotated, TypeAlias
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from services.api.service import Service
+
+
+def _service(connection: HTTPConnection) -> Service:
+    service = connection.app.state.service
+    assert isinstance(service, Service)
+    return service
+
+
+ServiceDep: TypeAlias = Annotated[Service, Depends(_service)]

@@ -1,0 +1,153 @@
+"""What the API answers and asks, as clients see it."""
+
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.analyzer import Analysis, Options
+from shared.analyzer import Face as AnalyzedFace
+from shared.emotions import EMOTIONS
+from shared.manifest import InputSpec, ModelManifest
+
+_DIGITS: Final = 6
+
+
+class ModelName(BaseModel):
+    """Which model answered."""
+
+    name: str
+    version: str
+
+
+class ImageSize(BaseModel):
+    """The image as displayed, after EXIF orientation, in pixels."""
+
+    width: int
+    height: int
+
+
+class BoxModel(BaseModel):
+    """Whole pixels of the displayed image, inside it."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class FaceModel(BaseModel):
+    """One face."""
+
+    box: BoxModel
+    confidence: Annotated[float, Field(description="Of the detection, 0 to 1; ranks within a detector.")]
+    emotion: Annotated[str, Field(description="The most probable of the seven.")]
+    probabilities: Annotated[dict[str, float], Field(description="Of each of the seven, summing to 1.")]
+
+    @classmethod
+    def of(cls, face: AnalyzedFace) -> Self:
+        box = face.box
+        return cls(
+            box=BoxModel(x=box.x, y=box.y, width=box.width, height=box.height),
+            confidence=round(face.confidence, 4),
+            emotion=face.emotion,
+            probabilities={e: round(p, _DIGITS) for e, p in zip(EMOTIONS, face.probabilities, strict=True)},
+        )
+
+
+_EXAMPLE: Final[dict[str, Any]] = {
+    "request_id": "5f0c0d9a4f0e4e0f9b0c6f6a1d2e3f40",
+    "model": {"name": "default", "version": "1f2e3d4c5b6a"},
+    "image": {"width": 640, "height": 480},
+    "faces": [
+        {
+            "box": {"x": 227, "y": 50, "width": 108, "height": 116},
+            "confidence": 0.93,
+            "emotion": "happy",
+            "probabilities": {
+                "angry": 0.004, "disgust": 0.001, "fear": 0.007, "happy": 0.941,
+                "neutral": 0.034, "sad": 0.005, "surprise": 0.008,
+            },
+        }
+    ],
+    "timings_ms": {"decode": 2.1, "detect": 7.0, "crop": 0.1, "classify": 1.2},
+}  # fmt: skip
+
+
+class Prediction(BaseModel):
+    """The faces of one image, the largest first; an image without a face has an empty list."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    request_id: str
+    model: ModelName
+    image: ImageSize
+    faces: list[FaceModel]
+    timings_ms: dict[str, float]
+
+    @classmethod
+    def of(cls, analysis: Analysis, manifest: ModelManifest, request_id: str) -> Self:
+        return cls(
+            request_id=request_id,
+            model=ModelName(name=manifest.name, version=manifest.version),
+            image=ImageSize(width=analysis.width, height=analysis.height),
+            faces=[FaceModel.of(face) for face in analysis.faces],
+            timings_ms={stage: round(seconds * 1000, 3) for stage, seconds in analysis.timings_s.items()},
+        )
+
+
+class PredictQuery(BaseModel):
+    """What a request may ask for. A parameter that is not one of these is an error, not ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_faces: Annotated[
+        int | None,
+        Field(
+            ge=1, le=1000, description="Most faces to answer, the largest first; never more than the service allows."
+        ),
+    ] = None
+    min_confidence: Annotated[float | None, Field(ge=0, le=1, description="Least confidence of a face.")] = None
+    detect: Annotated[bool, Field(description="false: the picture already is one face.")] = True
+
+    def options(self, max_faces: int, min_confidence: float) -> Options:
+        """The options of this request, within what the service allows."""
+        return Options(
+            detect=self.detect,
+            max_faces=min(self.max_faces or max_faces, max_faces),
+            min_confidence=min_confidence if self.min_confidence is None else self.min_confidence,
+        )
+
+
+class ModelDescription(BaseModel):
+    """The model that is served and what is known about it."""
+
+    name: str
+    version: str
+    sha256: str
+    labels: list[str]
+    input: InputSpec
+    detector: str
+    precision: str
+    parameters: int
+    license: str
+    training: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+class Health(BaseModel):
+    """Whether images are answered, and by what."""
+
+    status: Literal["ok"] = "ok"
+    model: ModelName | None = None
+    detector: str | None = None
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str

@@ -1,0 +1,92 @@
+"""What lives as long as the application: the model, the workers and the metrics, in one object."""
+
+import logging
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from services.api.errors import NotReady
+from services.api.settings import Settings
+from services.api.telemetry import Telemetry
+from services.api.workers import Workers, available_cpus
+from shared.analyzer import Analysis, Analyzer, Options
+from shared.errors import MienError, ModelError
+from shared.manifest import load_manifest
+from shared.pipeline.classify import open_classifier
+from shared.pipeline.decode import ImageLimits
+from shared.pipeline.detect import Detector, HaarDetector, YuNetDetector
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Service:
+    """The state of the application. Without an analyzer it is not ready, and `reason` says why."""
+
+    settings: Settings
+    telemetry: Telemetry
+    workers: Workers = field(init=False)
+    analyzer: Analyzer | None = None
+    reason: str = "The model is being loaded."
+
+    def __post_init__(self) -> None:
+        self.workers = Workers(self.settings.workers or available_cpus(), self.settings.queue_size)
+
+    def load(self) -> None:
+        """Load and check the model; where that fails the service stays up, not ready, and says why."""
+        cv2.setNumThreads(1)  # the workers share the cores among themselves
+        try:
+            analyzer = open_analyzer(self.settings)
+            warm_up(analyzer)
+        except MienError as error:
+            self.reason = str(error)
+            _logger.error("not ready: %s", error)
+            return
+        self.analyzer = analyzer
+        self.telemetry.served(analyzer)
+        manifest = analyzer.manifest
+        _logger.info("serving %s %s with %s", manifest.name, manifest.version, analyzer.detector.name)
+
+    def ready(self) -> Analyzer:
+        """What answers. Raises NotReady when nothing can."""
+        if self.analyzer is None:
+            raise NotReady(self.reason)
+        return self.analyzer
+
+    async def analyze(self, data: bytes, options: Options) -> Analysis:
+        """Analyse one encoded image on a worker. Raises ImageError, NotReady or Overloaded."""
+        analyzer = self.ready()
+        analysis = await self.workers.run(lambda: analyzer.analyze(data, options))
+        self.telemetry.observe(analysis)
+        return analysis
+
+    def close(self) -> None:
+        """Let what was accepted finish."""
+        self.telemetry.ready.set(0)
+        self.workers.close()
+
+
+def open_analyzer(settings: Settings) -> Analyzer:
+    """The analyzer that `settings` describe, its model checked. Raises ModelError or DetectorError."""
+    manifest = load_manifest(settings.model)
+    detector = open_detector(settings)
+    if detector.name not in manifest.crop:
+        raise ModelError(f"{settings.model} has no crop measured for the detector '{detector.name}'.")
+    limits = ImageLimits(settings.max_image_pixels, settings.max_image_side_px, settings.detect_side_px)
+    return Analyzer(manifest, open_classifier(settings.model, manifest, threads=1), detector, limits)
+
+
+def open_detector(settings: Settings) -> Detector:
+    """The detector asked for; auto takes YuNet where its file is. Raises DetectorError."""
+    if settings.detector == "yunet" or (settings.detector == "auto" and settings.yunet_model.is_file()):
+        return YuNetDetector(settings.yunet_model, settings.detect_side_px)
+    return HaarDetector(settings.detect_side_px)
+
+
+def warm_up(analyzer: Analyzer) -> None:
+    """Send a picture the whole way once, so that the first request is not the slow one. Raises as `analyze` does."""
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    data = cv2.imencode(".png", noise)[1].tobytes()
+    analyzer.analyze(data, Options())
+    analyzer.analyze(data, Options(detect=False))

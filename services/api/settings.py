@@ -1,0 +1,64 @@
+"""Every setting of the API, read once from environment variables that begin with MIEN_."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX: Final = "MIEN_"
+# Read by others than the API: the trainer's image names its commit by it.
+_FOREIGN: Final = {"MIEN_COMMIT"}
+
+
+class Settings(BaseSettings):
+    """Frozen. docs/operations.md describes each of them; a test compares the two."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every interface.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port to listen on; 0 takes a free one.")
+    model: Path = Field(Path("models/default"), description="Model directory: model.onnx and manifest.json.")
+    detector: Literal["auto", "haar", "yunet"] = Field(
+        "auto", description="Face detector; auto takes YuNet where its file is, Haar otherwise."
+    )
+    yunet_model: Path = Field(
+        Path("models/yunet/face_detection_yunet_2023mar.onnx"), description="YuNet's file, which `make yunet` fetches."
+    )
+    workers: Annotated[int, Field(ge=0, le=256)] = Field(
+        0, description="Images worked on at once; 0 is one for each CPU that this process may use."
+    )
+    queue_size: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        32, description="Images that may wait for a worker; more are answered 503."
+    )
+    max_upload_bytes: Annotated[int, Field(ge=1024)] = Field(10_000_000, description="Largest image file, in bytes.")
+    # Pillow itself refuses above 178 million pixels.
+    max_image_pixels: Annotated[int, Field(ge=256, le=178_000_000)] = Field(
+        50_000_000, description="Largest image, in pixels; decoding takes about 7 bytes for each."
+    )
+    max_image_side_px: Annotated[int, Field(ge=16, le=65_535)] = Field(
+        16_384, description="Longest side of an image, in pixels."
+    )
+    detect_side_px: Annotated[int, Field(ge=128, le=8192)] = Field(
+        1024,
+        description="Longest side, in pixels, at which faces are searched; detection time grows with its square.",
+    )
+    max_faces: Annotated[int, Field(ge=1, le=1000)] = Field(
+        32, description="Most faces in an answer, the largest first; a request may ask for fewer."
+    )
+    min_confidence: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.6, description="Least confidence of a detected face, 0 to 1; a request may ask otherwise."
+    )
+
+
+def unknown_settings() -> list[str]:
+    """A line for each MIEN_ variable in the environment that is no setting, with the nearest that is."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    lines = []
+    for name in sorted(set(map(str.upper, os.environ)) - known - _FOREIGN):
+        if name.startswith(PREFIX):
+            near = difflib.get_close_matches(name, known, n=1)
+            lines.append(f"{name} is no setting" + (f"; did you mean {near[0]}?" if near else "."))
+    return lines

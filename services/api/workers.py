@@ -1,0 +1,71 @@
+"""Where the CPU work is done: a bounded set of threads with a bounded queue before them."""
+
+import asyncio
+import math
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from services.api.errors import Overloaded
+
+T = TypeVar("T")
+_CGROUP: Final = Path("/sys/fs/cgroup")
+
+
+class Workers:
+    """Runs functions on `threads` threads; no more than `queue_size` may wait.
+
+    What was cancelled while it waited never runs.
+    """
+
+    def __init__(self, threads: int, queue_size: int) -> None:
+        self.threads, self._limit = threads, threads + queue_size
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="mien-worker")
+        self._lock = threading.Lock()
+        self._admitted = 0
+
+    @property
+    def admitted(self) -> int:
+        """Calls that run or wait."""
+        return self._admitted
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """The result of `function`, run on a thread. Raises Overloaded at once when the queue is full."""
+        with self._lock:
+            if self._admitted >= self._limit:
+                raise Overloaded(f"{self._admitted} images are being worked on or wait. Try again in a second.")
+            self._admitted += 1
+        future = self._executor.submit(function)
+        future.add_done_callback(self._leave)
+        return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """Wait for what runs and waits; nothing is admitted afterwards."""
+        self._executor.shutdown(wait=True)
+
+    def _leave(self, _: "Future[T]") -> None:
+        with self._lock:
+            self._admitted -= 1
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use: its affinity, and the quota of its cgroup (v2, then v1), rounded up."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup_quota()
+    return max(1, min(allowed, math.ceil(quota))) if quota else allowed
+
+
+def _cgroup_quota() -> float | None:
+    try:
+        limit, period = (_CGROUP / "cpu.max").read_text().split()
+        return None if limit == "max" else int(limit) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        limit = (_CGROUP / "cpu/cpu.cfs_quota_us").read_text()
+        return int(limit) / int((_CGROUP / "cpu/cpu.cfs_period_us").read_text()) if int(limit) > 0 else None
+    except (OSError, ValueError):
+        return None

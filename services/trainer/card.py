@@ -1,0 +1,119 @@
+"""The model card: front matter as Hugging Face reads it, then what a person should know before using the model."""
+
+from typing import Any, Final
+
+from shared.manifest import ModelManifest
+
+_HEADINGS: Final = {
+    "all": "all images, original labels",
+    "without_repeated": "without images repeated in training",
+    "consensus": "consensus of at least 6 of 10 FER+ raters",
+    "consensus_without_repeated": "consensus, without repeated images",
+}
+_SPLITS: Final = {"validation": "PublicTest", "test": "PrivateTest"}
+
+
+def model_card(manifest: ModelManifest) -> str:
+    """Markdown for card.md; every figure is one of the manifest's."""
+    training = manifest.training
+    return "\n".join(
+        [
+            *_front_matter(manifest),
+            "",
+            f"# {manifest.name}",
+            "",
+            f"Reads the expression of one face: a grey {manifest.input.size_px}x{manifest.input.size_px} image in, the "
+            f"probabilities of {', '.join(manifest.labels)} out.",
+            "",
+            f"Network `{training['network']}`, {manifest.parameters:,} parameters, {manifest.precision}, version `{manifest.version}`.",
+            "",
+            "## Meant for, and not meant for",
+            "",
+            "For software that reacts to how a face looks: interaction, research, statistics over many images. "
+            "An expression is not a feeling: a smile may be polite, a frown may be thought. Do not decide about a person "
+            "by it (employment, education, credit, policing, health), and tell people when it is used.",
+            "",
+            "## Limits",
+            "",
+            "FER2013's labels are noisy: people agree with them on about 65 % of the images. Its faces came from web "
+            "searches in 2013 for words of emotion; ages, skin tones, poses and cultures are unevenly there and not "
+            "labelled, so bias between groups is likely and unmeasured. Disgust is rare in it and read least well. "
+            "Profiles, covered mouths or eyes, and faces below 30 pixels are guesses.",
+            "",
+            "## How good",
+            "",
+            *_scores(manifest.metrics),
+            *_per_class(manifest.metrics),
+            "## How it was made",
+            "",
+            f"Trained from random weights on FER2013's Training split by this repository's trainer: commit `{training['commit']}`, "
+            f"seed {training['seed']}, {training['epochs']} epochs ({training['train_seconds'] / 3600:.1f} h on "
+            f"{training.get('device', 'CPU')}), the weights of epoch {training['best_epoch']}, chosen by validation accuracy. "
+            f"Training images repeated in the test splits were removed first. Data `sha256:{training['data_sha256']}`.",
+            "",
+            f"Logits are divided by {training['temperature']}, fitted on PublicTest, inside the graph. "
+            "docs/training.md gives the commands.",
+            "",
+            "## Terms",
+            "",
+            f"Weights: {manifest.license}. FER2013 was published for research; its images are not part of this repository, "
+            "and whoever retrains must hold them under its terms. FER+ votes: MIT.",
+            "",
+        ]
+    )
+
+
+def _front_matter(manifest: ModelManifest) -> list[str]:
+    lines = [
+        "---",
+        f"license: {manifest.license.lower()}",
+        "library_name: onnx",
+        "pipeline_tag: image-classification",
+        "tags: [facial-expression-recognition, emotion, fer2013, onnxruntime]",
+        "model-index:",
+        f"- name: {manifest.name}",
+        "  results:",
+    ]
+    for split, groups in manifest.metrics.items():
+        lines += [
+            "  - task: {type: image-classification}",
+            f"    dataset: {{name: FER2013, type: fer2013, split: {_SPLITS.get(split, split)}}}",
+            "    metrics:",
+            f"    - {{type: accuracy, value: {groups['all']['accuracy']}}}",
+            f"    - {{type: f1, name: macro F1, value: {groups['all']['macro_f1']}}}",
+        ]
+    return [*lines, "---"]
+
+
+def _scores(metrics: dict[str, Any]) -> list[str]:
+    lines = [
+        "| split | images of it | images | accuracy | macro-F1 | NLL | Brier | ECE |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for split, groups in metrics.items():
+        for group, s in groups.items():
+            cells = [
+                f"{s['accuracy']:.4f}",
+                f"{s['macro_f1']:.4f}",
+                f"{s['nll']:.3f}",
+                f"{s['brier']:.3f}",
+                f"{s['ece']:.3f}",
+            ]
+            lines.append(
+                f"| {_SPLITS.get(split, split)} | {_HEADINGS.get(group, group)} | {s['images']} | {' | '.join(cells)} |"
+            )
+    return [*lines, ""]
+
+
+def _per_class(metrics: dict[str, Any]) -> list[str]:
+    if "test" not in metrics:
+        return []
+    lines = [
+        "PrivateTest, original labels:",
+        "",
+        "| emotion | precision | recall | F1 | images |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for emotion, s in metrics["test"]["all"]["per_class"].items():
+        lines.append(f"| {emotion} | {s['precision']:.3f} | {s['recall']:.3f} | {s['f1']:.3f} | {s['images']} |")
+    return [*lines, ""]

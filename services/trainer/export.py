@@ -1,0 +1,184 @@
+"""`export`: the best weights of a run in, a model directory out that the API serves."""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import onnx
+from scipy.optimize import minimize_scalar
+
+from services.trainer.card import model_card
+from services.trainer.dataset import FACE_SIZE_PX, SPLITS, Dataset
+from services.trainer.errors import ExportRefused, WorkdirError
+from services.trainer.evaluate import Predict, evaluate, keras_predictor, negative_log_likelihood
+from services.trainer.workdir import Workdir
+from shared.atomic import write_text
+from shared.emotions import EMOTIONS
+from shared.manifest import CARD_FILE, MODEL_FILE, Golden, ModelManifest, sha256_of
+from shared.pipeline.classify import Probabilities, open_classifier
+from shared.pipeline.crop import CropGeometry
+from shared.pipeline.detect import DetectorName
+from shared.pipeline.preprocess import to_input
+
+# Old enough for every ONNX Runtime since 1.14 (February 2023), new enough for all that our networks use.
+OPSET: Final = 17
+IR_VERSION: Final = 8
+LARGEST_DIFFERENCE: Final = 1e-4
+PARITY_IMAGES: Final = 256
+WEIGHTS_LICENSE: Final = "Apache-2.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export made: where, and by how much ONNX Runtime differed from Keras."""
+
+    directory: Path
+    difference: float
+    manifest: ModelManifest
+
+
+def export(workdir: Path, data: Dataset, geometry: dict[DetectorName, CropGeometry], directory: Path) -> Exported:
+    """Write model.onnx, manifest.json and card.md of the best model of `workdir` to `directory`.
+
+    The temperature that calibrates it best on the validation split is part of the graph. `directory` changes
+    only when everything held. Raises ExportRefused when ONNX Runtime answers otherwise than Keras by more than
+    1e-4 on 256 validation images, WorkdirError when the run has no model or was trained on other data.
+    """
+    home = Workdir(workdir)
+    run, history = home.read_run(), home.read_history()
+    if run["data_sha256"] != data.sha256:
+        raise WorkdirError(
+            f"{workdir} was trained on other data ({run['data_sha256'][:12]}… instead of {data.sha256[:12]}…)."
+        )
+    trained = home.load_best()
+    validation = data.split("validation")
+    temperature = fit_temperature(keras_predictor(trained)(validation.pixels), validation.labels)
+    calibrated = with_temperature(trained, temperature)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as scratch:
+        new = Path(scratch) / "new"
+        new.mkdir()
+        _write_onnx(calibrated, new / MODEL_FILE)
+        manifest = _manifest(directory.name, new, run, history, geometry, calibrated, temperature)
+        predict = onnx_predictor(new, manifest)
+        difference = _largest_difference(keras_predictor(calibrated), predict, validation.pixels[:PARITY_IMAGES])
+        manifest = manifest.model_copy(update={"metrics": dict(evaluate(predict, data, SPLITS[1:]))})
+        manifest.save(new)
+        write_text(new / CARD_FILE, model_card(manifest))
+        _replace_directory(new, directory, Path(scratch) / "old")
+    return Exported(directory, difference, manifest)
+
+
+def fit_temperature(probabilities: Probabilities, labels: npt.NDArray[np.int8]) -> float:
+    """By what to divide the logits so that the likelihood of `labels` is highest (Guo et al. 2017)."""
+    logits = _log(probabilities)
+    best = minimize_scalar(
+        lambda log_t: negative_log_likelihood(_softmax(logits / np.exp(log_t)), labels),
+        bounds=(-2, 2),
+        method="bounded",
+    )
+    return round(float(np.exp(best.x)), 4)
+
+
+def with_temperature(model: keras.Model, temperature: float) -> keras.Model:
+    """`model` with its answers made more or less certain; their order stays."""
+    faces = keras.Input(model.input_shape[1:], name="faces")
+    probabilities = keras.ops.clip(model(faces), 1e-9, 1.0)
+    calibrated = keras.ops.softmax(keras.ops.log(probabilities) / temperature)
+    return keras.Model(faces, keras.layers.Identity(name="probabilities")(calibrated), name=model.name)
+
+
+def onnx_predictor(directory: Path, manifest: ModelManifest) -> Predict:
+    """The predictions of an exported model, which is checked as the API checks it."""
+    classifier = open_classifier(directory, manifest, threads=0)
+    return lambda faces: classifier.classify(to_input(faces))
+
+
+def golden_face() -> npt.NDArray[np.uint8]:
+    """A face that may be given away: the astronaut of scikit-image (public domain), cut as FER2013's are."""
+    from skimage import color, data, transform
+
+    left, top, side = 173, 62, 100
+    face = color.rgb2gray(data.astronaut())[top : top + side, left : left + side]
+    small = transform.resize(face, (FACE_SIZE_PX, FACE_SIZE_PX), anti_aliasing=True)
+    return np.asarray(np.round(small * 255), np.uint8)
+
+
+def _write_onnx(model: keras.Model, path: Path) -> None:
+    model(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only what was called
+    model.export(path, format="onnx", opset_version=OPSET, verbose=False)
+    graph = onnx.load(path)
+    graph.ir_version = IR_VERSION
+    onnx.helper.set_model_props(graph, {"labels": ",".join(EMOTIONS)})
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, path)
+
+
+def _manifest(
+    name: str,
+    directory: Path,
+    run: dict[str, Any],
+    history: list[dict[str, float]],
+    geometry: dict[DetectorName, CropGeometry],
+    model: keras.Model,
+    temperature: float,
+) -> ModelManifest:
+    face = golden_face()
+    best = max(history, key=lambda record: record["val_accuracy"])
+    sha256 = sha256_of(directory / MODEL_FILE)
+    return ModelManifest(
+        name=name,
+        version=sha256[:12],
+        sha256=sha256,
+        labels=EMOTIONS,
+        crop=geometry,
+        golden=Golden.of(face, keras_predictor(model)(face[np.newaxis])[0]),
+        opset=OPSET,
+        ir_version=IR_VERSION,
+        parameters=model.count_params(),
+        training=run
+        | {
+            "network": run["config"]["network"],
+            "seed": run["config"]["seed"],
+            "epochs": len(history),
+            "best_epoch": int(best["epoch"]),
+            "train_seconds": round(sum(record["seconds"] for record in history)),
+            "temperature": temperature,
+            "onnx": version("onnx"),
+        },
+        metrics={},
+        license=WEIGHTS_LICENSE,
+    )
+
+
+def _largest_difference(ours: Predict, theirs: Predict, faces: npt.NDArray[np.uint8]) -> float:
+    difference = float(np.abs(ours(faces) - theirs(faces)).max())
+    if difference > LARGEST_DIFFERENCE:
+        raise ExportRefused(
+            f"ONNX Runtime answers otherwise than Keras by {difference:.2g} on {len(faces)} images "
+            f"(allowed {LARGEST_DIFFERENCE}); nothing was written."
+        )
+    return difference
+
+
+def _replace_directory(new: Path, target: Path, old: Path) -> None:
+    if target.exists():
+        os.replace(target, old)
+    os.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _log(probabilities: Probabilities) -> npt.NDArray[np.float64]:
+    return np.log(np.maximum(probabilities.astype(np.float64), 1e-9))
+
+
+def _softmax(logits: npt.NDArray[np.float64]) -> Probabilities:
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True), np.float32)

@@ -1,0 +1,84 @@
+"""Faces in, seven probabilities each out, by ONNX Runtime."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from shared.emotions import EMOTIONS
+from shared.errors import ModelError
+from shared.manifest import MODEL_FILE, ModelManifest
+from shared.pipeline.preprocess import FaceBatch, to_input
+
+Probabilities: TypeAlias = npt.NDArray[np.float32]  # (N, 7), rows sum to 1, in the order of EMOTIONS
+
+
+class Session(Protocol):
+    """The part of onnxruntime.InferenceSession that is used."""
+
+    def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> Sequence[Any]: ...
+
+
+class Classifier:
+    """A model in memory. One instance serves all threads."""
+
+    def __init__(self, session: Session, input_name: str) -> None:
+        self._session, self._input_name = session, input_name
+
+    def classify(self, faces: FaceBatch) -> Probabilities:
+        """Probabilities (N, 7) of faces (N, size, size, 1); N may be 0.
+
+        Raises ModelError when the model answers something that is no probability.
+        """
+        if len(faces) == 0:
+            return np.empty((0, len(EMOTIONS)), np.float32)
+        probabilities = np.asarray(self._session.run(None, {self._input_name: faces})[0], np.float32)
+        if probabilities.shape != (len(faces), len(EMOTIONS)) or not np.isfinite(probabilities).all():
+            raise ModelError(f"The model answered {probabilities.shape} values that are not all probabilities.")
+        return probabilities
+
+
+def open_classifier(directory: Path, manifest: ModelManifest, threads: int) -> Classifier:
+    """The model of `directory`, checked against its manifest's input, labels and golden prediction.
+
+    `threads`: for one call. Raises ModelError when anything does not hold.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(directory / MODEL_FILE, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has no common error class
+        raise ModelError(f"ONNX Runtime cannot load {directory / MODEL_FILE}: {error}") from error
+    _check_interface(session, manifest, directory)
+    classifier = Classifier(session, session.get_inputs()[0].name)
+    _check_golden(classifier, manifest, directory)
+    return classifier
+
+
+def _check_interface(session: onnxruntime.InferenceSession, manifest: ModelManifest, directory: Path) -> None:
+    labels = session.get_modelmeta().custom_metadata_map.get("labels", "")
+    if labels != ",".join(EMOTIONS):
+        raise ModelError(
+            f"The ONNX file in {directory} carries the labels '{labels}'; its manifest says {', '.join(manifest.labels)}."
+        )
+    spec, shape = manifest.input, session.get_inputs()[0].shape
+    if shape[1:] != [spec.size_px, spec.size_px, spec.channels]:
+        raise ModelError(
+            f"The ONNX file in {directory} reads {shape}; its manifest says {spec.size_px}x{spec.size_px}x{spec.channels}."
+        )
+
+
+def _check_golden(classifier: Classifier, manifest: ModelManifest, directory: Path) -> None:
+    golden = manifest.golden
+    face = golden.pixels(manifest.input.size_px)
+    answer = classifier.classify(to_input(face[np.newaxis]))[0]
+    difference = float(np.abs(answer - np.array(golden.probabilities, np.float32)).max())
+    if difference > golden.tolerance:
+        raise ModelError(
+            f"The model in {directory} answers its golden face with a difference of {difference:.4f} "
+            f"(allowed {golden.tolerance}); this runtime must not serve it."
+        )

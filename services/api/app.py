@@ -9,9 +9,9 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
-from services.api import errors, web
+from services.api import errors
 from services.api.middleware import RequestContext
-from services.api.routes import health, metrics, model, predict
+from services.api.routes import health, metrics, model, page, predict
 from services.api.service import Service
 from services.api.settings import Settings
 from services.api.telemetry import Telemetry
@@ -41,7 +41,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(RequestContext, telemetry=telemetry)
     errors.install(app)
-    for router in (predict.router, model.router, health.router, metrics.router):
+    for router in (predict.router, model.router, health.router, metrics.router, page.router):
         app.include_router(router)
-    app.mount("/", web.page(), name="page")
+    page.mount_files(app)
     return app

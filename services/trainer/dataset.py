@@ -1,7 +1,6 @@
 """The data file: every face, label and split that a run is made from, in one compact .npz."""
 
 import hashlib
-import zipfile
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -106,22 +105,26 @@ class Dataset:
         Raises DataError when it is missing, damaged, of another version or of other classes.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                columns = {name: archive[name] for name in archive.files}
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                stored = {name: archive[name] for name in archive.files}
         except FileNotFoundError as error:
             raise DataError(
                 f"There is no data file {path}. Make it with `python -m services.trainer prepare`."
             ) from error
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # numpy and zlib raise whatever the damage leads them to
             raise DataError(f"{path} is not a data file, or is damaged ({error}). Run `prepare` again.") from error
-        version = int(columns.get("version", -1))
+        version = int(stored.get("version", -1))
         if version != FORMAT_VERSION:
             raise DataError(
                 f"{path} is of version {version}, this trainer reads {FORMAT_VERSION}. Run `prepare` again."
             )
-        if tuple(columns["emotions"]) != EMOTIONS:
-            raise DataError(f"{path} has the classes {', '.join(columns['emotions'])}; ours are {', '.join(EMOTIONS)}.")
-        return cls(**{field.name: columns[field.name] for field in fields(cls)})
+        if tuple(stored.get("emotions", ())) != EMOTIONS:
+            theirs = ", ".join(stored.get("emotions", ()))
+            raise DataError(f"{path} has the classes {theirs}; ours are {', '.join(EMOTIONS)}.")
+        missing = [field.name for field in fields(cls) if field.name not in stored]
+        if missing:
+            raise DataError(f"{path} is damaged: it lacks {', '.join(missing)}. Run `prepare` again.")
+        return cls(**{field.name: stored[field.name] for field in fields(cls)})
 
     def _columns(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

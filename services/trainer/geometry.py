@@ -18,7 +18,7 @@ from shared.pipeline.detect import Detector, DetectorName
 # Detectors miss faces of 48 pixels, and faces that touch the border. Plain grey around the picture found most
 # faces and spread least of the ways tried (repeated edge, mirrored, plain).
 ENLARGE: Final = 4
-MARGIN: Final = 0.6  # of the image's side, on each side
+MARGIN: Final = 0.5  # of the image's side, on each side
 MID_GREY: Final = 128
 
 

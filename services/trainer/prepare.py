@@ -88,7 +88,7 @@ def _report(source: Path, frame: pd.DataFrame, dataset: Dataset) -> dict[str, An
         },
         "repeated_in_train": {split: int(dataset.split(split).repeated.sum()) for split in SPLITS[1:]},
         "votes": dataset.has_votes,
-        "left_out_by_reason": left_out["problem"].str.partition(":")[0].value_counts().to_dict(),
+        "left_out_by_reason": left_out["problem"].str.split(":").str[0].value_counts().to_dict(),
         "left_out": left_out[["source", "label", "split", "problem"]].to_dict("records"),
     }
 

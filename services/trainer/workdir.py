@@ -94,7 +94,7 @@ class Workdir:
         if not self.checkpoint.exists():
             return []
         try:
-            with np.load(self.checkpoint, allow_pickle=False) as state:
+            with self.checkpoint.open("rb") as file, np.load(file, allow_pickle=False) as state:
                 for number, variable in enumerate(_variables(model)):
                     variable.assign(state[f"v{number}"])
                 return list(json.loads(str(state["history"])))

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from shared.pipeline.decode import BgrImage, GrayImage
@@ -65,10 +64,9 @@ def square_over(width: int, height: int) -> Square:
 def crop(image: BgrImage | GrayImage, square: Square) -> BgrImage | GrayImage:
     """The pixels of `square`, (side, side[, 3]) uint8; beyond the border the edge is repeated, nothing is shifted."""
     height, width = image.shape[:2]
-    left, top = max(square.x, 0), max(square.y, 0)
-    right, bottom = min(square.x + square.side, width), min(square.y + square.side, height)
-    inside = image[top : max(bottom, top + 1), left : max(right, left + 1)]
-    padding = (top - square.y, square.y + square.side - bottom, left - square.x, square.x + square.side - right)
-    if any(padding):
-        return np.asarray(cv2.copyMakeBorder(inside, *padding, borderType=cv2.BORDER_REPLICATE), np.uint8)
-    return inside
+    bottom, right = square.y + square.side, square.x + square.side
+    if square.x >= 0 and square.y >= 0 and right <= width and bottom <= height:
+        return image[square.y : bottom, square.x : right]
+    rows = np.arange(square.y, bottom).clip(0, height - 1)
+    columns = np.arange(square.x, right).clip(0, width - 1)
+    return np.asarray(image[np.ix_(rows, columns)], np.uint8)

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.requests import ClientDisconnect
 
 from services.api.routes.dependencies import ServiceDep
+from services.api.routes.page import example_data_uri
 from services.api.schemas import Prediction, PredictQuery, Problem
 from services.api.upload import FIELD, ImageJson, read_image
-from services.api.web import example_data_uri
 
 T = TypeVar("T")
 router = APIRouter(tags=["predict"])

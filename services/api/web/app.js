@@ -80,7 +80,7 @@ element("file").addEventListener("change", (event) => {
 });
 
 element("example").addEventListener("click", async () => {
-  show(await (await fetch("example.jpg")).blob());
+  show(await (await fetch("web/example.jpg")).blob());
 });
 
 for (const name of ["dragenter", "dragover"]) {

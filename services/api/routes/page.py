@@ -1,14 +1,15 @@
-"""The demo page: plain files, no build, nothing from elsewhere."""
+"""GET /: the demo page. Plain files, no build, nothing from elsewhere."""
 
 import base64
 from pathlib import Path
 from typing import Final
 
-from starlette.responses import Response
+from fastapi import APIRouter, FastAPI
+from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-_HERE: Final = Path(__file__).parent
+_FILES: Final = Path(__file__).parents[1] / "web"
 _HEADERS: Final = {
     # Pictures are shown from memory (blob:); nothing else comes from anywhere but here.
     "Content-Security-Policy": (
@@ -20,21 +21,28 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
+router = APIRouter()
 
 
-class _Page(StaticFiles):
+@router.get("/", include_in_schema=False)
+async def page() -> Response:
+    """Answer the page itself; its files are under /web."""
+    return FileResponse(_FILES / "index.html", headers=_HEADERS)
+
+
+class _Files(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
-        scope.setdefault("state", {})["route"] = "page"
         response.headers.update(_HEADERS)
+        scope["state"]["route"] = "/web"
         return response
 
 
-def page() -> StaticFiles:
-    """The application that serves the page's files."""
-    return _Page(directory=_HERE, html=True)
+def mount_files(app: FastAPI) -> None:
+    """Serve the files that the page is made of."""
+    app.mount("/web", _Files(directory=_FILES), name="web")
 
 
 def example_data_uri() -> str:
     """A small photo with one smiling face (the astronaut of scikit-image, public domain) as a data URI."""
-    return "data:image/jpeg;base64," + base64.b64encode((_HERE / "example.jpg").read_bytes()).decode()
+    return "data:image/jpeg;base64," + base64.b64encode((_FILES / "example.jpg").read_bytes()).decode()

@@ -1,0 +1,71 @@
+# Everything a person types. `make help` lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG ?= services/trainer/configs/mien-small.toml
+DATA ?= data/fer2013.npz
+WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format train bench yunet requirements clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.api ## serve on http://localhost:8000 (MIEN_PORT, MIEN_MODEL, … as in docs/operations.md)
+	@exec $(BIN)/python -m services.api
+
+test: $(VENV)/.dev ## run every test, setting up all it needs
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## formatting, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.dev ## format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+train: $(VENV)/.trainer ## train CONFIG on DATA into WORKDIR; goes on where it was stopped
+	@$(BIN)/python -m services.trainer train --config $(CONFIG) --data $(DATA) --workdir $(WORKDIR)
+
+bench: $(VENV)/.dev ## speed and memory, as ratios
+	@$(BIN)/python -m benchmarks.pipeline
+	@$(BIN)/python -m benchmarks.load
+
+yunet: $(VENV)/.api ## fetch YuNet, the better face detector
+	@$(BIN)/python -m services.api.fetch_yunet
+
+requirements: $(VENV)/.dev ## pin requirements/*.txt anew from pyproject.toml
+	@for extras in api trainer dev; do \
+	  case $$extras in dev) all="--all-extras";; *) all="--extra $$extras";; esac; \
+	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
+	    $$all pyproject.toml -o requirements/$$extras.txt || exit 1; \
+	done
+
+clean: ## remove what make made; data, runs and models stay
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+
+# A stamp for each set of packages: it is installed once, and again when its pins change.
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; name one with PYTHON=…"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.api: requirements/api.txt | $(VENV)/bin/python
+	@echo "Installing what the API needs…"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -r $<
+	@$(BIN)/python -m services.api.fetch_yunet
+	@touch $@
+
+$(VENV)/.trainer: requirements/trainer.txt | $(VENV)/bin/python
+	@echo "Installing what the trainer needs…"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -r $<
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt | $(VENV)/bin/python
+	@echo "Installing what the API, the trainer and the tests need…"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -r $<
+	@touch $@

@@ -1,0 +1,85 @@
+"""What tests share: scenes made from a public-domain photo, the shipped model, a running application."""
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from services.api.app import create_app
+from services.api.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+SHIPPED_MODEL = ROOT / "models/default"
+# The astronaut's face in the scene below, as a person would draw the box: left, top, right, bottom.
+SCENE_FACE = (225, 50, 335, 168)
+
+
+@pytest.fixture(scope="session")
+def scene() -> Image.Image:
+    """The astronaut of scikit-image (public domain), one smiling face, 640x480."""
+    from skimage import data
+
+    return Image.fromarray(cv2.resize(data.astronaut(), (640, 480), interpolation=cv2.INTER_AREA))
+
+
+@pytest.fixture(scope="session")
+def encode() -> Callable[..., bytes]:
+    """Encode a picture: encode(image, "PNG", …)."""
+
+    def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **options)
+        return buffer.getvalue()
+
+    return encoded
+
+
+@pytest.fixture(scope="session")
+def jpeg(scene: Image.Image, encode: Callable[..., bytes]) -> bytes:
+    """The scene as a JPEG."""
+    return encode(scene, "JPEG", quality=90)
+
+
+@pytest.fixture(scope="session")
+def yunet_model() -> Path:
+    """YuNet's file, where this machine has it."""
+    path = Path(os.environ.get("MIEN_YUNET_MODEL", ROOT / "models/yunet/face_detection_yunet_2023mar.onnx"))
+    if not path.is_file():
+        pytest.skip(f"no YuNet at {path}; `make yunet` fetches it")
+    return path
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The shipped model with Haar, whatever this machine's environment says."""
+    for name in [name for name in os.environ if name.startswith("MIEN_")]:
+        monkeypatch.delenv(name)
+    return Settings(model=SHIPPED_MODEL, detector="haar", workers=2)
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[TestClient]:
+    """The application, started with the shipped model."""
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client
+
+
+def overlap(box: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
+    """Intersection over union of two boxes given as left, top, right, bottom."""
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
+    both = max(width, 0) * max(height, 0)
+    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (box, other)]
+    return both / (sum(areas) - both)
+
+
+@pytest.fixture
+def noise_rng() -> np.random.Generator:
+    """A generator that gives the same each time."""
+    return np.random.default_rng(7)

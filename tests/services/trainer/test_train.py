@@ -1,0 +1,139 @@
+"""Training learns, resumes as if nothing had happened, and keeps what it has."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.trainer import networks
+from services.trainer.config import OptimizerConfig, TrainConfig
+from services.trainer.dataset import Dataset
+from services.trainer.errors import TrainingDiverged, WorkdirError
+from services.trainer.train import train
+from services.trainer.workdir import Workdir
+from tests.conftest import ROOT
+
+
+def weights(workdir: Path) -> dict[str, np.ndarray]:
+    with np.load(workdir / "checkpoint.npz") as state:
+        return {name: state[name] for name in state.files if name != "history"}
+
+
+def without_seconds(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in history]
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_one_true_step_of_every_network(name: str, drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
+    config = brief.model_copy(update={"network": name, "epochs": 1})
+    (record,) = train(config, drawn, tmp_path, quiet=True)
+    assert np.isfinite(record["loss"])
+    assert "Total params" in (tmp_path / "summary.txt").read_text()
+
+
+def test_a_run_writes_down_what_it_is(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
+    history = train(brief, drawn, tmp_path, quiet=True)
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["config"] == brief.model_dump(mode="json")
+    assert run["data_sha256"] == drawn.sha256
+    assert set(run) >= {"commit", "backend", "versions", "started"}
+    assert [record["epoch"] for record in history] == [1, 2, 3]
+    assert set(history[0]) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds"}
+    assert json.loads((tmp_path / "history.json").read_text()) == history
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been(drawn_csv: Path, tmp_path: Path) -> None:
+    """Two runs by the command line, one of them killed for good in an epoch's middle, end with the same weights."""
+    config = tmp_path / "run.toml"
+    config.write_text('network = "mien-small"\nepochs = 4\nbatch_size = 8\n[augment]\nflip = true\nmixup_alpha = 0.2\n')
+    data = drawn_csv.with_suffix(".npz")
+
+    def start(workdir: Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "services.trainer", "train", "--config", config, "--data", data]
+        return subprocess.Popen([*command, "--workdir", workdir], cwd=ROOT, stderr=subprocess.DEVNULL)
+
+    killed = start(tmp_path / "killed")
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed/checkpoint.npz").exists():
+        assert killed.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.2)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    whole = Workdir(tmp_path / "killed").read_history()
+    assert 1 <= len(whole) < 4
+    assert start(tmp_path / "killed").wait() == 0
+    assert start(tmp_path / "straight").wait() == 0
+    ours, theirs = (Workdir(tmp_path / name).read_history() for name in ("killed", "straight"))
+    for mine, straight in zip(without_seconds(ours), without_seconds(theirs), strict=True):
+        assert mine == pytest.approx(straight, abs=1e-4)
+    straight_weights = weights(tmp_path / "straight")
+    for name, value in weights(tmp_path / "killed").items():
+        assert np.allclose(value, straight_weights[name], atol=1e-4), name
+
+
+def test_a_finished_run_is_not_trained_further(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
+    history = train(brief, drawn, tmp_path, quiet=True)
+    before = (tmp_path / "checkpoint.npz").read_bytes()
+    assert train(brief, drawn, tmp_path, quiet=True) == history
+    assert (tmp_path / "checkpoint.npz").read_bytes() == before
+
+
+def test_the_work_directory_of_another_run_is_refused(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
+    train(brief.model_copy(update={"epochs": 1}), drawn, tmp_path, quiet=True)
+    with pytest.raises(WorkdirError, match=r"config\.epochs is 1 there and 3 here"):
+        train(brief, drawn, tmp_path, quiet=True)
+    with pytest.raises(WorkdirError, match="data_sha256"):
+        train(brief.model_copy(update={"epochs": 1}), drawn.part(np.arange(98) > 2), tmp_path, quiet=True)
+
+
+def test_a_damaged_checkpoint_is_told(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
+    train(brief.model_copy(update={"epochs": 1}), drawn, tmp_path, quiet=True)
+    whole = (tmp_path / "checkpoint.npz").read_bytes()
+    (tmp_path / "checkpoint.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WorkdirError, match="damaged"):
+        train(brief.model_copy(update={"epochs": 1}), drawn, tmp_path, quiet=True)
+
+
+def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(WorkdirError, match="holds no run"):
+        Workdir(tmp_path).read_run()
+    with pytest.raises(WorkdirError, match="no trained model yet"):
+        Workdir(tmp_path).load_best()
+
+
+def test_patience_ends_a_run_early_and_stays_ended(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
+    hasty = OptimizerConfig(name="adam", learning_rate=0.5, schedule="constant", weight_decay=0, ema=0)
+    config = brief.model_copy(update={"epochs": 40, "early_stopping_patience": 2, "optimizer": hasty})
+    history = train(config, drawn, tmp_path, quiet=True)
+    assert len(history) < 40
+    losses = [record["val_loss"] for record in history]
+    assert len(losses) - 1 - losses.index(min(losses)) == 2
+    assert train(config, drawn, tmp_path, quiet=True) == history
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_epoch(
+    drawn: Dataset, brief: TrainConfig, tmp_path: Path
+) -> None:
+    wild = OptimizerConfig(name="sgd", learning_rate=1e30, schedule="constant", weight_decay=0, ema=0)
+    config = brief.model_copy(update={"optimizer": wild})
+    with pytest.raises(TrainingDiverged, match=r"epoch 1, batch \d"):
+        train(config, drawn, tmp_path, quiet=True)
+    assert not (tmp_path / "checkpoint.npz").exists()
+
+
+def test_the_best_model_holds_the_averaged_weights(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
+    averaged = brief.model_copy(update={"optimizer": OptimizerConfig(ema=0.9), "epochs": 1})
+    train(averaged, drawn, tmp_path, quiet=True)
+    model = Workdir(tmp_path).load_best()
+    current = weights(tmp_path)
+    kernels = [v for v in model.variables if v.path.endswith("kernel")]
+    raw = [current[f"v{number}"] for number, v in enumerate(model.variables) if v.path.endswith("kernel")]
+    assert any(not np.allclose(np.asarray(a), b) for a, b in zip(kernels, raw, strict=True))

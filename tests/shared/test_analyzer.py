@@ -1,0 +1,93 @@
+"""The whole way in one call, with the shipped model."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shared.analyzer import STAGES, Analyzer, Options
+from shared.manifest import load_manifest
+from shared.pipeline.classify import open_classifier
+from shared.pipeline.crop import Box
+from shared.pipeline.decode import BgrImage, ImageLimits
+from shared.pipeline.detect import Detection, HaarDetector
+from tests.conftest import SCENE_FACE, SHIPPED_MODEL, overlap
+
+Encode = Callable[..., bytes]
+
+
+class FakeDetector:
+    """Finds what it was told to."""
+
+    name = "haar"
+
+    def __init__(self, *boxes: Box) -> None:
+        self.boxes = boxes
+
+    def detect(self, image: BgrImage, min_confidence: float) -> list[Detection]:
+        return [Detection(box, 0.9) for box in self.boxes]
+
+
+def analyzer(detector: object) -> Analyzer:
+    manifest = load_manifest(SHIPPED_MODEL)
+    return Analyzer(manifest, open_classifier(SHIPPED_MODEL, manifest, threads=1), detector, ImageLimits())  # type: ignore[arg-type] # a fake
+
+
+def test_the_astronaut_smiles(jpeg: bytes) -> None:
+    analysis = analyzer(HaarDetector(1024)).analyze(jpeg, Options())
+    (face,) = analysis.faces
+    assert (analysis.width, analysis.height) == (640, 480)
+    assert face.emotion == "happy"
+    assert sum(face.probabilities) == pytest.approx(1, abs=1e-5)
+    box = face.box
+    assert overlap((box.x, box.y, box.x + box.width, box.y + box.height), SCENE_FACE) > 0.6
+    assert tuple(analysis.timings_s) == STAGES
+
+
+@pytest.mark.parametrize(
+    ("drawn", "expected"),
+    [
+        (Box(-20, -30, 100, 100), (0, 0, 80, 70)),
+        (Box(600, 440, 100, 100), (600, 440, 40, 40)),
+        (Box(10.6, 20.4, 30.2, 40.2), (11, 20, 30, 41)),
+        (Box(639.9, 479.9, 50, 50), (639, 479, 1, 1)),
+        (Box(-50, 10, 20, 20), (0, 10, 1, 20)),
+    ],
+)
+def test_a_face_at_the_border_keeps_its_box_inside_the_image(
+    drawn: Box, expected: tuple[int, ...], jpeg: bytes
+) -> None:
+    (face,) = analyzer(FakeDetector(drawn)).analyze(jpeg, Options()).faces
+    assert (face.box.x, face.box.y, face.box.width, face.box.height) == expected
+
+
+def test_boxes_are_pixels_of_the_image_as_sent_even_when_it_is_decoded_reduced(
+    scene: Image.Image, encode: Encode
+) -> None:
+    large = encode(scene.resize((3200, 2400)), "JPEG")
+    analysis = analyzer(HaarDetector(1024)).analyze(large, Options())
+    assert (analysis.width, analysis.height) == (3200, 2400)
+    box = analysis.faces[0].box
+    corners = [value / 5 for value in (box.x, box.y, box.x + box.width, box.y + box.height)]
+    assert overlap(tuple(corners), SCENE_FACE) > 0.6
+
+
+def test_only_the_asked_number_of_faces_is_answered(jpeg: bytes) -> None:
+    boxes = [Box(i * 30, i * 10, 100 - i, 100 - i) for i in range(5)]
+    faces = analyzer(FakeDetector(*boxes)).analyze(jpeg, Options(max_faces=2)).faces
+    assert [face.box.width for face in faces] == [100, 99]
+
+
+def test_without_detection_the_picture_is_the_face(encode: Encode) -> None:
+    manifest = load_manifest(SHIPPED_MODEL)
+    golden = Image.fromarray(manifest.golden.pixels(48))
+    analysis = analyzer(FakeDetector()).analyze(encode(golden, "PNG"), Options(detect=False))
+    (face,) = analysis.faces
+    assert (face.box.x, face.box.y, face.box.width, face.box.height) == (0, 0, 48, 48)
+    assert np.allclose(face.probabilities, manifest.golden.probabilities, atol=1e-3)
+
+
+def test_without_a_face_the_analysis_is_empty(encode: Encode) -> None:
+    blank = encode(Image.new("RGB", (320, 240), "gray"), "PNG")
+    assert analyzer(HaarDetector(1024)).analyze(blank, Options()).faces == ()

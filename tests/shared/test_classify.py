@@ -1,0 +1,44 @@
+"""What the runtime answers is checked before anyone sees it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.errors import ModelError
+from shared.manifest import load_manifest
+from shared.pipeline.classify import Classifier, open_classifier
+from tests.conftest import SHIPPED_MODEL
+
+
+class FakeSession:
+    """Answers what it was told to."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer = np.asarray(answer)
+
+    def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> Sequence[Any]:
+        return [self.answer]
+
+
+def test_no_face_asks_the_model_nothing() -> None:
+    classifier = Classifier(FakeSession("never asked"), "faces")
+    assert classifier.classify(np.empty((0, 48, 48, 1), np.float32)).shape == (0, 7)
+
+
+@pytest.mark.parametrize("answer", [[[np.nan] * 7], [[1.0] * 6], [[np.inf] + [0.0] * 6]])
+def test_what_is_no_probability_is_refused(answer: object) -> None:
+    with pytest.raises(ModelError, match="not all probabilities"):
+        Classifier(FakeSession(answer), "faces").classify(np.zeros((1, 48, 48, 1), np.float32))
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 33])
+def test_any_number_of_faces_is_one_batch(count: int, noise_rng: np.random.Generator) -> None:
+    classifier = open_classifier(SHIPPED_MODEL, load_manifest(SHIPPED_MODEL), threads=1)
+    faces = noise_rng.random((count, 48, 48, 1), np.float32)
+    together = classifier.classify(faces)
+    assert together.shape == (count, 7)
+    assert np.allclose(together.sum(axis=1), 1, atol=1e-5)
+    one_by_one = np.concatenate([classifier.classify(face[np.newaxis]) for face in faces])
+    assert np.allclose(together, one_by_one, atol=1e-5)

@@ -1,0 +1,63 @@
+"""The crop lays a face where faces lie in FER2013."""
+
+import numpy as np
+import pytest
+
+from shared.pipeline.crop import Box, CropGeometry, Square, crop, square_around, square_over
+
+YUNET = CropGeometry(x=0.09, y=0.0, width=0.81, height=1.03)
+
+
+@pytest.fixture
+def numbered() -> np.ndarray:
+    """A picture whose every pixel says where it is: channel 0 the row, channel 1 the column."""
+    rows, columns = np.mgrid[0:100, 0:120].astype(np.uint8)
+    return np.stack([rows, columns, rows * 0], axis=2)
+
+
+def test_the_crop_is_the_inverse_of_the_measured_geometry() -> None:
+    side, left, top = 200, 37, 12
+    box = Box(left + YUNET.x * side, top + YUNET.y * side, YUNET.width * side, YUNET.height * side)
+    assert square_around(box, YUNET) == Square(left, top, side)
+
+
+def test_a_box_of_other_proportions_keeps_its_centre() -> None:
+    square = square_around(Box(100, 100, 60, 60), CropGeometry(0, 0, 1, 1))
+    assert square == Square(100, 100, 60)
+    wide = square_around(Box(100, 100, 90, 40), CropGeometry(0, 0, 1, 1))
+    assert (wide.x + wide.side / 2, wide.y + wide.side / 2) == (145, 120)
+
+
+def test_a_square_inside_is_cut_out(numbered: np.ndarray) -> None:
+    cut = crop(numbered, Square(30, 20, 40))
+    assert cut.shape == (40, 40, 3)
+    assert cut[0, 0].tolist() == [20, 30, 0]
+    assert cut[-1, -1].tolist() == [59, 69, 0]
+
+
+def test_past_the_border_the_edge_is_repeated_and_nothing_is_shifted(numbered: np.ndarray) -> None:
+    cut = crop(numbered, Square(-10, -5, 60))
+    assert cut.shape == (60, 60, 3)
+    assert cut[5, 10].tolist() == [0, 0, 0]  # the picture's first pixel, where it belongs
+    assert cut[30, 40].tolist() == [25, 30, 0]
+    assert (cut[:, :10, 1] == 0).all()
+    far = crop(numbered, Square(90, 70, 50))
+    assert far[29, 29].tolist() == [99, 119, 0]
+    assert (far[30:, :, 0] == 99).all()
+
+
+@pytest.mark.parametrize(
+    "square", [Square(-300, 20, 50), Square(400, 20, 50), Square(20, 400, 50), Square(-60, -60, 50)]
+)
+def test_a_square_outside_repeats_the_nearest_edge(square: Square, numbered: np.ndarray) -> None:
+    assert crop(numbered, square).shape == (50, 50, 3)
+
+
+def test_a_whole_picture_is_made_square_without_losing_any_of_it(numbered: np.ndarray) -> None:
+    cut = crop(numbered, square_over(120, 100))
+    assert cut.shape == (120, 120, 3)
+    assert (cut[10:110] == numbered).all()
+
+
+def test_grey_pictures_are_cut_as_well(numbered: np.ndarray) -> None:
+    assert crop(numbered[:, :, 0], Square(-3, -3, 10)).shape == (10, 10)

@@ -1,0 +1,131 @@
+"""From drawn faces to a served model, by the commands that a user types."""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+from shared.emotions import EMOTIONS
+from shared.manifest import load_manifest
+from tests.conftest import ROOT
+from tests.drawn import draw_face, write_csv
+
+CONFIG = """
+network = "mien-small"
+epochs = 14
+batch_size = 32
+[optimizer]
+learning_rate = 0.004
+warmup_epochs = 1
+ema = 0
+[augment]
+flip = true
+shift_px = 2
+"""
+
+
+def trainer(*arguments: object, status: int = 0) -> str:
+    command = [sys.executable, "-m", "services.trainer", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    return done.stdout + done.stderr
+
+
+@contextmanager
+def served(model: Path) -> Iterator[str]:
+    """The URL of a real server that serves `model`; it ends with the block."""
+    environment = {"PATH": "/usr/bin:/bin", "MIEN_PORT": "0", "MIEN_MODEL": str(model), "MIEN_DETECTOR": "haar"}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "services.api"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    timer = threading.Timer(60, server.kill)
+    timer.start()
+    try:
+        assert server.stdout is not None
+        found = re.search(r"page (http://\S+?)/ ", server.stdout.readline())
+        assert found, "the server did not say where it listens"
+        yield found[1]
+    finally:
+        timer.cancel()
+        server.terminate()
+        assert server.wait(timeout=20) == 0
+        server.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory made from drawn faces: prepare, train, evaluate, export."""
+    home = tmp_path_factory.mktemp("end-to-end")
+    source = write_csv(home / "faces.csv", {"Training": 64, "PublicTest": 8, "PrivateTest": 8}, seed=11)
+    (home / "run.toml").write_text(CONFIG)
+    assert "560 of 560 images kept" in trainer("prepare", source, "--out", home / "faces.npz")
+    data = ("--data", home / "faces.npz")
+    assert "best: epoch" in trainer("train", "--config", home / "run.toml", *data, "--workdir", home / "run")
+    assert "macro-F1" in trainer("evaluate", home / "run", *data)
+    assert "written" in trainer("export", "--workdir", home / "run", *data, "--out", home / "models/drawn")
+    return home / "models/drawn"
+
+
+def test_the_exported_model_says_what_it_is(exported: Path) -> None:
+    manifest = load_manifest(exported)
+    run = json.loads((exported.parents[1] / "run/run.json").read_text())
+    assert manifest.training["data_sha256"] == run["data_sha256"]
+    assert manifest.training["commit"] == run["commit"]
+    assert manifest.training["epochs"] == 14
+    assert manifest.metrics["test"]["all"]["accuracy"] >= 0.9
+    evaluated = json.loads((exported.parents[1] / "run/evaluation.json").read_text())
+    assert manifest.metrics["test"]["all"]["confusion"] == evaluated["test"]["all"]["confusion"]
+    graph = onnx.load(exported / "model.onnx")
+    assert {prop.key: prop.value for prop in graph.metadata_props}["labels"] == ",".join(EMOTIONS)
+    assert (graph.opset_import[0].version, graph.ir_version) == (17, 8)
+    card = (exported / "card.md").read_text()
+    assert f"{manifest.metrics['test']['all']['accuracy']:.4f}" in card
+    assert manifest.training["data_sha256"] in card
+
+
+def test_the_served_model_reads_faces_it_has_never_seen(exported: Path) -> None:
+    rng = np.random.default_rng(99)
+    with served(exported) as url:
+        for emotion in EMOTIONS:
+            right = 0
+            for _ in range(5):
+                png = cv2.imencode(".png", draw_face(emotion, rng))[1].tobytes()
+                request = urllib.request.Request(f"{url}/predict?detect=false", png, {"Content-Type": "image/png"})
+                with urllib.request.urlopen(request, timeout=10) as response:
+                    right += json.load(response)["faces"][0]["emotion"] == emotion
+            assert right >= 4, emotion
+
+
+def test_the_same_command_evaluates_the_exported_model(exported: Path) -> None:
+    out = exported.parents[1] / "again.json"
+    data = exported.parents[1] / "faces.npz"
+    trainer("evaluate", exported, "--data", data, "--out", out)
+    metrics = load_manifest(exported).metrics
+    assert json.loads(out.read_text())["test"] == metrics["test"]
+
+
+def test_errors_of_the_command_line_are_one_line_and_status_2(exported: Path, tmp_path: Path) -> None:
+    home = exported.parents[1]
+    other = write_csv(tmp_path / "other.csv", {"Training": 2, "PublicTest": 1, "PrivateTest": 1})
+    trainer("prepare", other, "--out", tmp_path / "other.npz")
+    before = (exported / "manifest.json").read_bytes()
+    refused = trainer(
+        "export", "--workdir", home / "run", "--data", tmp_path / "other.npz", "--out", exported, status=2
+    )
+    assert "error: " in refused
+    assert "other data" in refused
+    assert "Traceback" not in refused
+    assert (exported / "manifest.json").read_bytes() == before
+    assert "There is no model" not in trainer("evaluate", exported, "--data", home / "faces.npz")
+    assert "holds no run" not in trainer("evaluate", home / "run", "--data", home / "faces.npz", "--split", "test")
+    assert "no trained model" in trainer("evaluate", tmp_path, "--data", home / "faces.npz", status=2)

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from services.trainer.augment import mixup, vary
 from services.trainer.config import TrainConfig
@@ -22,18 +23,28 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ship
         self._pixels = kept.pixels
         self._targets = kept.targets(config.target.original_weight, config.target.label_smoothing)
         self._config = config
+        self._chances = _chances(kept.labels) if config.sampling == "sqrt" else None
 
     def __len__(self) -> int:
         return max(1, len(self._pixels) // self._config.batch_size)
 
     def __getitem__(self, index: int) -> tuple[FaceBatch, Targets]:
         config, size = self._config, self._config.batch_size
-        order = np.random.default_rng((config.seed, self.epoch)).permutation(len(self._pixels))
-        rows = order[index * size : (index + 1) * size]
+        rows = self._order(self.epoch)[index * size : (index + 1) * size]
         rng = np.random.default_rng((config.seed, self.epoch, index))
         faces = np.stack([vary(face, config.augment, rng) for face in self._pixels[rows]])
         faces, targets = mixup(faces, self._targets[rows], config.augment, rng)
         return to_input(faces), targets
+
+    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
+        rng, count = np.random.default_rng((self._config.seed, epoch)), len(self._pixels)
+        return rng.permutation(count) if self._chances is None else rng.choice(count, count, p=self._chances)
+
+
+def _chances(labels: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
+    """How likely each image is drawn so that a class comes as often as the square root of its frequency."""
+    frequency = np.bincount(labels)[labels]
+    return frequency**-0.5 / (frequency**-0.5).sum()
 
 
 def validation_arrays(validation: Dataset) -> tuple[FaceBatch, Targets]:

@@ -60,6 +60,7 @@ class TrainConfig(_Section):
     seed: Annotated[int, Field(ge=0)] = 0
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)] = 64
+    sampling: Literal["natural", "sqrt"] = "natural"  # sqrt: classes as often as the root of their frequency
     early_stopping_patience: Annotated[int, Field(ge=1)] | None = None  # epochs without a lower validation loss
     optimizer: OptimizerConfig = OptimizerConfig()
     target: TargetConfig = TargetConfig()

@@ -100,3 +100,16 @@ def test_images_that_are_no_face_are_left_out_when_asked(drawn: Dataset, brief: 
     judged = Dataset(train.pixels, train.labels, train.splits, train.repeated, votes)
     strict = brief.model_copy(update={"target": TargetConfig(drop_not_a_face=True)})
     assert (len(TrainingBatches(judged, brief)), len(TrainingBatches(judged, strict))) == (3, 1)
+
+
+def test_square_root_sampling_shows_rare_classes_more_often(drawn: Dataset, brief: TrainConfig) -> None:
+    train = drawn.split("train")
+    keep = (train.labels == 3) | ((train.labels == 1) & (np.cumsum(train.labels == 1) <= 2))
+    uneven = train.part(keep)  # 8 happy, 2 disgust: root frequencies 2 to 1
+    rooted = brief.model_copy(update={"sampling": "sqrt", "batch_size": 10})
+    batches, seen = TrainingBatches(uneven, rooted), []
+    for epoch in range(200):
+        batches.epoch = epoch
+        seen.append(batches[0][1].round(6))
+    share = np.concatenate(seen)[:, 1].mean()
+    assert share == pytest.approx(1 / 3, abs=0.04)

@@ -43,8 +43,8 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ship
 
 def _chances(labels: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
     """How likely each image is drawn so that a class comes as often as the square root of its frequency."""
-    frequency = np.bincount(labels)[labels]
-    return frequency**-0.5 / (frequency**-0.5).sum()
+    weights = np.bincount(labels)[labels].astype(np.float64) ** -0.5
+    return np.asarray(weights / weights.sum())
 
 
 def validation_arrays(validation: Dataset) -> tuple[FaceBatch, Targets]:

@@ -1,6 +1,7 @@
 """Files that are there whole or not at all."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,3 +27,19 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     with written_whole(path) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def directory_written_whole(path: Path) -> Iterator[Path]:
+    """A fresh folder to fill; it takes the place of `path` only when the block ends without an error.
+
+    Raises OSError as the file system does: `path` then still holds what it held before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
+        new = Path(scratch) / "new"
+        new.mkdir()
+        yield new
+        if path.exists():
+            os.replace(path, Path(scratch) / "old")
+        os.replace(new, path)

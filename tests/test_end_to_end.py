@@ -128,4 +128,4 @@ def test_errors_of_the_command_line_are_one_line_and_status_2(exported: Path, tm
     assert (exported / "manifest.json").read_bytes() == before
     assert "There is no model" not in trainer("evaluate", exported, "--data", home / "faces.npz")
     assert "holds no run" not in trainer("evaluate", home / "run", "--data", home / "faces.npz", "--split", "test")
-    assert "no trained model" in trainer("evaluate", tmp_path, "--data", home / "faces.npz", status=2)
+    assert "holds no run" in trainer("evaluate", tmp_path, "--data", home / "faces.npz", status=2)

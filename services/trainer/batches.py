@@ -9,6 +9,7 @@ import numpy.typing as npt
 from services.trainer.augment import mixup, vary
 from services.trainer.config import TrainConfig
 from services.trainer.dataset import Dataset, Targets
+from services.trainer.losses import class_weights
 from shared.pipeline.preprocess import FaceBatch, to_input
 
 
@@ -23,18 +24,22 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ship
         self._pixels = kept.pixels
         self._targets = kept.targets(config.target.original_weight, config.target.label_smoothing)
         self._config = config
+        self._weights = class_weights(config.loss, kept.labels)
         self._chances = _chances(kept.labels) if config.sampling == "sqrt" else None
 
     def __len__(self) -> int:
         return max(1, len(self._pixels) // self._config.batch_size)
 
-    def __getitem__(self, index: int) -> tuple[FaceBatch, Targets]:
+    def __getitem__(self, index: int) -> tuple[npt.NDArray[np.float32], ...]:
+        """Faces and targets, and a weight for each image where classes weigh differently."""
         config, size = self._config, self._config.batch_size
         rows = self._order(self.epoch)[index * size : (index + 1) * size]
         rng = np.random.default_rng((config.seed, self.epoch, index))
         faces = np.stack([vary(face, config.augment, rng) for face in self._pixels[rows]])
         faces, targets = mixup(faces, self._targets[rows], config.augment, rng)
-        return to_input(faces), targets
+        if self._weights is None:
+            return to_input(faces), targets
+        return to_input(faces), targets, targets @ self._weights
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         rng, count = np.random.default_rng((self._config.seed, epoch)), len(self._pixels)

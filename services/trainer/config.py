@@ -36,6 +36,23 @@ class TargetConfig(_Section):
     drop_not_a_face: bool = False  # leave out training images that half of FER+'s raters call no face
 
 
+class LossConfig(_Section):
+    """What a wrong answer costs, and how the rarity of a class changes that."""
+
+    name: Literal["crossentropy", "focal", "logit_adjusted"] = "crossentropy"
+    gamma: Annotated[float, Field(ge=0)] = 2.0  # focal only: how little sure answers count
+    tau: Annotated[float, Field(ge=0)] = 1.0  # logit_adjusted only: how much of the log prior is added in training
+    class_weights: Literal["none", "sqrt", "inverse"] = "none"  # by what power of the frequency
+
+
+class TransferConfig(_Section):
+    """Fine-tuning of a network from keras.applications: first a new head, then its top layers (paper, 6)."""
+
+    head_epochs: Annotated[int, Field(ge=1)] = 5
+    top_layers: Annotated[int, Field(ge=0)] = 20  # that are trained after the head; normalization stays as it is
+    fine_tuning_rate: Annotated[float, Field(gt=0)] = 1e-4
+
+
 class AugmentConfig(_Section):
     """How training images are varied, each drawn anew every epoch; the defaults vary nothing."""
 
@@ -61,10 +78,15 @@ class TrainConfig(_Section):
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)] = 64
     sampling: Literal["natural", "sqrt"] = "natural"  # sqrt: classes as often as the root of their frequency
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    tensorboard: bool = False  # event files in the work directory
+    model_file: Annotated[str, Field(pattern=r"^[\w-]+\.keras$")] = "best.keras"
     early_stopping_patience: Annotated[int, Field(ge=1)] | None = None  # epochs without a lower validation loss
     optimizer: OptimizerConfig = OptimizerConfig()
     target: TargetConfig = TargetConfig()
+    loss: LossConfig = LossConfig()
     augment: AugmentConfig = AugmentConfig()
+    transfer: TransferConfig | None = None
 
 
 def load_config(path: Path) -> TrainConfig:

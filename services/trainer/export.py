@@ -1,8 +1,5 @@
 """`export`: the best weights of a run in, a model directory out that the API serves."""
 
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,17 +9,17 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import onnx
-from scipy.optimize import minimize_scalar
 
+from services.trainer.calibration import fit_temperature, with_temperature
 from services.trainer.card import model_card
 from services.trainer.dataset import FACE_SIZE_PX, SPLITS, Dataset
 from services.trainer.errors import ExportRefused, WorkdirError
-from services.trainer.evaluate import Predict, evaluate, keras_predictor, negative_log_likelihood
+from services.trainer.evaluate import Predict, evaluate, keras_predictor
 from services.trainer.workdir import Workdir
-from shared.atomic import write_text
+from shared.atomic import directory_written_whole, write_text
 from shared.emotions import EMOTIONS
 from shared.manifest import CARD_FILE, MODEL_FILE, Golden, ModelManifest, sha256_of
-from shared.pipeline.classify import Probabilities, open_classifier
+from shared.pipeline.classify import open_classifier
 from shared.pipeline.crop import CropGeometry
 from shared.pipeline.detect import DetectorName
 from shared.pipeline.preprocess import to_input
@@ -61,38 +58,15 @@ def export(workdir: Path, data: Dataset, geometry: dict[DetectorName, CropGeomet
     validation = data.split("validation")
     temperature = fit_temperature(keras_predictor(trained)(validation.pixels), validation.labels)
     calibrated = with_temperature(trained, temperature)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as scratch:
-        new = Path(scratch) / "new"
-        new.mkdir()
-        _write_onnx(calibrated, new / MODEL_FILE)
+    with directory_written_whole(directory) as new:
+        write_onnx(calibrated, new / MODEL_FILE)
         manifest = _manifest(directory.name, new, run, history, geometry, calibrated, temperature)
         predict = onnx_predictor(new, manifest)
         difference = _largest_difference(keras_predictor(calibrated), predict, validation.pixels[:PARITY_IMAGES])
         manifest = manifest.model_copy(update={"metrics": dict(evaluate(predict, data, SPLITS[1:]))})
         manifest.save(new)
         write_text(new / CARD_FILE, model_card(manifest))
-        _replace_directory(new, directory, Path(scratch) / "old")
     return Exported(directory, difference, manifest)
-
-
-def fit_temperature(probabilities: Probabilities, labels: npt.NDArray[np.int8]) -> float:
-    """By what to divide the logits so that the likelihood of `labels` is highest (Guo et al. 2017)."""
-    logits = _log(probabilities)
-    best = minimize_scalar(
-        lambda log_t: negative_log_likelihood(_softmax(logits / np.exp(log_t)), labels),
-        bounds=(-2, 2),
-        method="bounded",
-    )
-    return round(float(np.exp(best.x)), 4)
-
-
-def with_temperature(model: keras.Model, temperature: float) -> keras.Model:
-    """`model` with its answers made more or less certain; their order stays."""
-    faces = keras.Input(model.input_shape[1:], name="faces")
-    probabilities = keras.ops.clip(model(faces), 1e-9, 1.0)
-    calibrated = keras.ops.softmax(keras.ops.log(probabilities) / temperature)
-    return keras.Model(faces, keras.layers.Identity(name="probabilities")(calibrated), name=model.name)
 
 
 def onnx_predictor(directory: Path, manifest: ModelManifest) -> Predict:
@@ -111,7 +85,8 @@ def golden_face() -> npt.NDArray[np.uint8]:
     return np.asarray(np.round(small * 255), np.uint8)
 
 
-def _write_onnx(model: keras.Model, path: Path) -> None:
+def write_onnx(model: keras.Model, path: Path) -> None:
+    """Write a network as ONNX with pinned versions, any batch size, and the labels in its metadata."""
     model(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only what was called
     model.export(path, format="onnx", opset_version=OPSET, verbose=False)
     graph = onnx.load(path)
@@ -166,19 +141,3 @@ def _largest_difference(ours: Predict, theirs: Predict, faces: npt.NDArray[np.ui
             f"(allowed {LARGEST_DIFFERENCE}); nothing was written."
         )
     return difference
-
-
-def _replace_directory(new: Path, target: Path, old: Path) -> None:
-    if target.exists():
-        os.replace(target, old)
-    os.replace(new, target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _log(probabilities: Probabilities) -> npt.NDArray[np.float64]:
-    return np.log(np.maximum(probabilities.astype(np.float64), 1e-9))
-
-
-def _softmax(logits: npt.NDArray[np.float64]) -> Probabilities:
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True), np.float32)

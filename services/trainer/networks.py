@@ -13,12 +13,24 @@ from shared.emotions import EMOTIONS
 _INPUT_SHAPE: Final = (FACE_SIZE_PX, FACE_SIZE_PX, 1)
 
 
-def build(name: str) -> keras.Model:
-    """A fresh network by its name in a configuration. Raises ConfigError for a name that is not in NETWORKS."""
+def build(name: str, weights: str | None = None) -> keras.Model:
+    """A fresh network by its name in a configuration.
+
+    "mien-small:0.7" is mien-small with 0.7 of the inner channels of each block, as `prune` makes it.
+    `weights`: of a network from keras.applications, see transfer.py. Raises ConfigError for an unknown name, or
+    when the weights cannot be had.
+    """
+    if name in TRANSFER:
+        from services.trainer.transfer import transfer_network  # only here: applications take a second to import
+
+        return transfer_network(name, weights)
+    base, _, keep = name.partition(":")
+    if base in PRUNABLE and keep:
+        return PRUNABLE[base](_share(keep, name))
     try:
         network = NETWORKS[name]
     except KeyError as error:
-        raise ConfigError(f"There is no network '{name}'; there are {', '.join(NETWORKS)}.") from error
+        raise ConfigError(f"There is no network '{name}'; there are {', '.join((*NETWORKS, *TRANSFER))}.") from error
     return network()
 
 
@@ -38,18 +50,20 @@ def paper() -> keras.Model:
     return model
 
 
-def mien_small() -> keras.Model:
+def mien_small(inner: float = 1.0) -> keras.Model:
     """Residual blocks with squeeze-and-excitation: 0.7M parameters, 60M multiply-adds."""
-    return _squeeze_excitation_resnet("mien-small", width=32, blocks=(2, 2, 2))
+    return _squeeze_excitation_resnet("mien-small", 32, (2, 2, 2), inner)
 
 
-def mien_base() -> keras.Model:
+def mien_base(inner: float = 1.0) -> keras.Model:
     """The same, wider: 1.6M parameters, 110M multiply-adds. Widths are multiples of 16, as vector units like them."""
-    return _squeeze_excitation_resnet("mien-base", width=48, blocks=(1, 2, 2))
+    return _squeeze_excitation_resnet("mien-base", 48, (1, 2, 2), inner)
 
 
-def _squeeze_excitation_resnet(name: str, width: int, blocks: tuple[int, ...]) -> keras.Model:
+def _squeeze_excitation_resnet(name: str, width: int, blocks: tuple[int, ...], inner: float) -> keras.Model:
     """Stages of `blocks` blocks, the width doubling and the side halving from stage to stage.
+
+    Inside a block, between its two convolutions, there is the share `inner` of its width.
 
     The first convolution already halves the side: full resolution costs four times the arithmetic
     and gained nothing within the budget.
@@ -59,7 +73,8 @@ def _squeeze_excitation_resnet(name: str, width: int, blocks: tuple[int, ...]) -
     x = _convolution(x, width, kernel=5, strides=2)
     for stage, count in enumerate(blocks):
         for block in range(count):
-            x = _residual_block(x, width * 2**stage, strides=2 if stage > 0 and block == 0 else 1)
+            filters = width * 2**stage
+            x = _residual_block(x, filters, inner_width(filters, inner), 2 if stage > 0 and block == 0 else 1)
     x = layers.GlobalAveragePooling2D()(x)
     x = layers.Dropout(0.3)(x)
     logits = layers.Dense(len(EMOTIONS), name="logits")(x)
@@ -76,8 +91,23 @@ def _convolution(
     return layers.ReLU()(x) if activate else x
 
 
-def _residual_block(x: keras.KerasTensor, filters: int, strides: int) -> keras.KerasTensor:
-    y = _convolution(x, filters, strides=strides)
+def inner_width(filters: int, share: float) -> int:
+    """Channels between the two convolutions of a block: a share of its width in eights, as vector units like them."""
+    return max(8, round(filters * share / 8) * 8)
+
+
+def _share(text: str, name: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise ConfigError(f"There is no network '{name}': after the colon stands a share above 0 and up to 1.")
+    return share
+
+
+def _residual_block(x: keras.KerasTensor, filters: int, inner: int, strides: int) -> keras.KerasTensor:
+    y = _convolution(x, inner, strides=strides)
     y = _convolution(y, filters, activate=False)
     y = _squeeze_excitation(y, filters)
     if strides > 1:
@@ -98,8 +128,26 @@ def _squeeze_excitation(x: keras.KerasTensor, filters: int) -> keras.KerasTensor
     return layers.Multiply()([x, weights])
 
 
+def mobilenet() -> keras.Model:
+    """Depthwise separable convolutions from scratch (Howard et al. 2017): 0.6M parameters, 15M multiply-adds."""
+    faces = keras.Input(_INPUT_SHAPE, name="faces")
+    x = layers.Rescaling(2.0, offset=-1.0)(faces)
+    x = _convolution(x, 32, strides=2)
+    for filters, strides in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (256, 1), (512, 2), (512, 1)):
+        x = layers.DepthwiseConv2D(3, strides=strides, padding="same", use_bias=False)(x)
+        x = layers.BatchNormalization(momentum=0.9)(x)
+        x = _convolution(layers.ReLU()(x), filters, kernel=1)
+    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dropout(0.3)(x)
+    logits = layers.Dense(len(EMOTIONS), name="logits")(x)
+    return keras.Model(faces, layers.Softmax(name="probabilities")(logits), name="mobilenet")
+
+
+PRUNABLE: Final[dict[str, Callable[[float], keras.Model]]] = {"mien-small": mien_small, "mien-base": mien_base}
+TRANSFER: Final = ("mobilenet-transfer", "vgg16-transfer")
 NETWORKS: Final[dict[str, Callable[[], keras.Model]]] = {
     "paper": paper,
     "mien-small": mien_small,
     "mien-base": mien_base,
+    "mobilenet": mobilenet,
 }

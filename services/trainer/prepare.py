@@ -9,24 +9,28 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from services.trainer import plots
 from services.trainer.dataset import FACE_SIZE_PX, SPLITS, VOTE_COLUMNS, Dataset
 from services.trainer.errors import DataError
-from services.trainer.sources import Progress, hold_out_validation, read_source, read_votes
-from shared.atomic import write_text, written_whole
+from services.trainer.sources import FaceFinder, Progress, hold_out_validation, read_source, read_votes
+from shared.atomic import write_text
 from shared.emotions import EMOTIONS
 from shared.pipeline.decode import GrayImage
 
 EMPTY_BELOW: Final = 1.0  # grey levels of standard deviation: a blank image shows nothing
 
 
-def prepare(source: Path, votes: Path | None, out: Path, progress: Progress = iter) -> dict[str, Any]:
+def prepare(
+    source: Path, votes: Path | None, out: Path, progress: Progress = iter, finder: FaceFinder | None = None
+) -> dict[str, Any]:
     """Read, check and clean `source`; write `out` (.npz), `.report.json` and `.classes.png` beside it.
 
-    Missing and corrupt images are left out everywhere. Empty images, and exact repeats of a validation or
-    test image, are left out of training only, so that scores stay comparable with published ones.
+    With a `finder` the largest face of each photo in class folders is cut out first. Missing and corrupt images are
+    left out everywhere. Empty images, and exact repeats of a validation or test image, are left out of training only,
+    so that scores stay comparable with published ones.
     Returns the report. Raises DataError when the source cannot be used.
     """
-    frame, faces = read_source(source, progress)
+    frame, faces = read_source(source, progress, finder)
     vote_table = read_votes(votes, len(frame)) if votes else np.zeros((len(frame), len(VOTE_COLUMNS)), np.uint8)
     frame = hold_out_validation(frame)
     frame = find_problems(frame, faces)
@@ -34,7 +38,7 @@ def prepare(source: Path, votes: Path | None, out: Path, progress: Progress = it
     report = _report(source, frame, dataset)
     dataset.save(out)
     write_text(out.with_suffix(".report.json"), json.dumps(report, indent=2) + "\n")
-    _plot_classes(report["images"], out.with_suffix(".classes.png"))
+    plots.save(plots.class_distribution(report["images"]), out.with_suffix(".classes.png"))
     return report
 
 
@@ -91,25 +95,3 @@ def _report(source: Path, frame: pd.DataFrame, dataset: Dataset) -> dict[str, An
         "left_out_by_reason": left_out["problem"].str.split(":").str[0].value_counts().to_dict(),
         "left_out": left_out[["source", "label", "split", "problem"]].to_dict("records"),
     }
-
-
-def _plot_classes(images: dict[str, dict[str, int]], path: Path) -> None:
-    """Bars of images per class, a colour per split: the imbalance at a glance."""
-    import matplotlib  # only here: a second to import, and most commands draw nothing
-
-    matplotlib.use("Agg")
-    import seaborn
-    from matplotlib.figure import Figure
-
-    rows = [(emotion, split, count) for split, counts in images.items() for emotion, count in counts.items()]
-    table = pd.DataFrame(rows, columns=["emotion", "split", "images"])
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
-    axes = figure.subplots()
-    seaborn.barplot(table, x="emotion", y="images", hue="split", palette="deep", ax=axes)
-    for bars in axes.containers:
-        axes.bar_label(bars, fontsize=7, padding=2)  # type: ignore[arg-type] # bar plots hold bars
-    axes.set(xlabel="", ylabel="images", title="Images per class and split")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(title="", frameon=False)
-    with written_whole(path) as beside:
-        figure.savefig(beside, dpi=120)

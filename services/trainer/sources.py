@@ -17,8 +17,9 @@ from services.trainer.dataset import FACE_SIZE_PX, SPLITS, VOTE_COLUMNS, Split
 from services.trainer.errors import DataError
 from shared.emotions import EMOTIONS
 from shared.errors import ImageError
-from shared.pipeline.crop import crop, square_over
-from shared.pipeline.decode import GrayImage, ImageLimits, decode
+from shared.pipeline.crop import CropGeometry, crop, square_around, square_over
+from shared.pipeline.decode import GrayImage, ImageLimits, Picture, decode
+from shared.pipeline.detect import Detector
 from shared.pipeline.preprocess import to_face
 
 # FER2013 counts its classes in this order, which is not the model's: map by name, never by number.
@@ -80,11 +81,28 @@ def _csv_sample(source: str, row: dict[str, str]) -> Sample:
     return Sample(source, label, split, pixels.astype(np.uint8).reshape(FACE_SIZE_PX, FACE_SIZE_PX))
 
 
-def read_folders(root: Path) -> Iterator[Sample]:
+@dataclass(frozen=True, slots=True)
+class FaceFinder:
+    """Cuts the largest face out of a photo, with the detector and the crop that serve."""
+
+    detector: Detector
+    geometry: CropGeometry
+    min_confidence: float = 0.6
+
+    def face(self, picture: Picture) -> GrayImage | None:
+        """The face (48, 48) uint8 as FER2013 frames it, or None where there is none."""
+        found = self.detector.detect(picture.pixels, self.min_confidence)
+        if not found:
+            return None
+        return to_face(crop(picture.pixels, square_around(found[0].box, self.geometry)), FACE_SIZE_PX)
+
+
+def read_folders(root: Path, finder: FaceFinder | None = None) -> Iterator[Sample]:
     """Images in root/{train,test[,validation]}/<class>/, one sample each, in the order of their paths.
 
     File names that begin Training_, PublicTest_ or PrivateTest_ decide the split, as in FER2013's folder form.
-    A file that is no image becomes a sample with a problem. Raises DataError when the folders are not of this form.
+    With a `finder` each photo's largest face is cut out; without one the picture is the face. A file that is no image
+    becomes a sample with a problem. Raises DataError when the folders are not of this form.
     """
     present = [split for split in SPLITS if (root / split).is_dir()]
     if "train" not in present or "test" not in present:
@@ -97,10 +115,10 @@ def read_folders(root: Path) -> Iterator[Sample]:
                 raise DataError(f"{folder} is not one of the classes {', '.join(EMOTIONS)}.")
             for path in sorted(path for path in folder.iterdir() if not path.is_dir()):
                 prefix = path.name.partition("_")[0]
-                yield _file_sample(path, root, folder.name.lower(), CSV_USAGES.get(prefix, split))
+                yield _file_sample(path, root, folder.name.lower(), CSV_USAGES.get(prefix, split), finder)
 
 
-def _file_sample(path: Path, root: Path, label: str, split: Split) -> Sample:
+def _file_sample(path: Path, root: Path, label: str, split: Split, finder: FaceFinder | None) -> Sample:
     source = path.relative_to(root).as_posix()
     try:
         picture = decode(path.read_bytes(), ImageLimits())
@@ -108,13 +126,18 @@ def _file_sample(path: Path, root: Path, label: str, split: Split) -> Sample:
         return Sample(source, label, split, None, "missing: the link leads nowhere")
     except (ImageError, OSError) as error:
         return Sample(source, label, split, None, f"corrupt: {error}")
+    if finder is not None:
+        face = finder.face(picture)
+        return Sample(source, label, split, face, "" if face is not None else "no face: the detector found none")
     height, width = picture.pixels.shape[:2]
     return Sample(source, label, split, to_face(crop(picture.pixels, square_over(width, height)), FACE_SIZE_PX))
 
 
-def read_source(path: Path, progress: Progress = iter) -> tuple[pd.DataFrame, list[GrayImage | None]]:
+def read_source(
+    path: Path, progress: Progress = iter, finder: FaceFinder | None = None
+) -> tuple[pd.DataFrame, list[GrayImage | None]]:
     """The paper's frame (paper, 1): one row per image with source, label, split and problem; and the faces beside it."""
-    samples = list(progress(read_folders(path) if path.is_dir() else read_csv(path)))
+    samples = list(progress(read_folders(path, finder) if path.is_dir() else read_csv(path)))
     columns = ["source", "label", "split", "problem"]
     rows = [(sample.source, sample.label, sample.split, sample.problem) for sample in samples]
     return pd.DataFrame(rows, columns=columns), [sample.face for sample in samples]

@@ -1,155 +1,106 @@
 """`train`: a configuration and a data file in, a trained network out; killed at any point, it resumes."""
 
-import math
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
-from tqdm import tqdm
 
-from services.trainer.batches import FollowEpoch, TrainingBatches, validation_arrays
+from services.trainer.batches import FollowEpoch, TrainingBatches
+from services.trainer.callbacks import EpochEnd, Progress, StopOnNaN
 from services.trainer.config import OptimizerConfig, TrainConfig
 from services.trainer.dataset import Dataset
-from services.trainer.errors import TrainingDiverged
-from services.trainer.networks import build
+from services.trainer.errors import ConfigError
+from services.trainer.losses import build_loss
+from services.trainer.networks import TRANSFER, build
+from services.trainer.transfer import freeze
 from services.trainer.workdir import History, Workdir
 from shared.atomic import write_text
 
 
-def train(config: TrainConfig, data: Dataset, workdir: Path, quiet: bool = False) -> History:
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a run's weights come from: `pretrained` for a network of keras.applications, `init` a trained .keras."""
+
+    pretrained: str | None = "imagenet"
+    init: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """Epochs after `since`, up to `until`, with one optimizer; a network of keras.applications learns in two of them."""
+
+    since: int
+    until: int
+    optimizer: OptimizerConfig
+    top_layers: int | None = None  # of the backbone that learn; None: the whole network does
+
+
+def train(config: TrainConfig, data: Dataset, workdir: Path, start: Start = Start(), quiet: bool = False) -> History:
     """Train `config.network` on `data`, from the last whole epoch in `workdir` where there is one.
 
     Each epoch ends with a validation of the averaged weights, a checkpoint, and the best model kept.
     Returns the history, one record an epoch. Raises WorkdirError when `workdir` is another run's,
-    ConfigError for an unknown network, TrainingDiverged when the loss is no longer a number.
+    ConfigError for an unknown network or weights that cannot be had, TrainingDiverged when the loss is no number.
     """
     home = Workdir(workdir)
-    home.claim(config, data)
+    home.claim(config, data, start.init)
     keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(config.precision)
     batches = TrainingBatches(data.split("train"), config)
-    model = build(config.network)
-    _compile(model, config, steps_an_epoch=len(batches))
-    history = home.restore(model)
+    fresh = not home.checkpoint.exists()
+    model = build(config.network, start.pretrained if fresh else None)
     write_text(home.path / "summary.txt", _summary(model))
+    write_text(home.path / "architecture.json", model.to_json(indent=1) + "\n")
+    if fresh and start.init:
+        _initialize(model, start.init)
+    history: History = home.read_checkpoint_history()
     epochs = EpochEnd(home, data.split("validation"), history, config)
-    if len(history) < config.epochs and not epochs.patience_is_over():
+    for phase in _phases(config):
+        if len(history) >= phase.until or epochs.patience_is_over():
+            continue
+        _compile(model, config, phase, data, len(batches))
+        home.restore(model, with_optimizer=len(history) > phase.since)
         model.fit(
             batches,
             initial_epoch=len(history),
-            epochs=config.epochs,
+            epochs=phase.until,
             shuffle=False,  # the batches shuffle by seed and epoch
             verbose=0,
-            callbacks=[FollowEpoch(batches, config.seed), StopOnNaN(), epochs, Progress(quiet)],
+            callbacks=[
+                FollowEpoch(batches, config.seed),
+                StopOnNaN(),
+                epochs,
+                *_tensorboard(home, config),
+                Progress(quiet, config.epochs),
+            ],
         )
     return history
 
 
-class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types
-    """Validates, records, keeps the best model and the checkpoint, and stops when patience is over."""
-
-    def __init__(self, home: Workdir, validation: Dataset, history: History, config: TrainConfig) -> None:
-        super().__init__()
-        self._home, self._history, self._patience = home, history, config.early_stopping_patience
-        self._faces, self._targets = validation_arrays(validation)
-        self._started = 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._started = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        with averaged_weights(self.model):
-            scores = self.model.evaluate(self._faces, self._targets, batch_size=256, verbose=0, return_dict=True)
-            logs.update({f"val_{name}": score for name, score in scores.items()})
-            seconds = time.perf_counter() - self._started
-            best_before = max((record["val_accuracy"] for record in self._history), default=-1.0)
-            self._history.append(
-                {"epoch": epoch + 1, **{k: float(v) for k, v in logs.items()}, "seconds": round(seconds, 1)}
-            )
-            if logs["val_accuracy"] > best_before:
-                self._home.save_best(self.model)
-        # The checkpoint comes last: an epoch counts only when everything that it made is kept.
-        self._home.save_epoch(self.model, self._history)
-        self.model.stop_training = self.patience_is_over()
-
-    def patience_is_over(self) -> bool:
-        """Whether the validation loss has not fallen for as many epochs as the configuration allows."""
-        if self._patience is None or not self._history:
-            return False
-        losses = [record["val_loss"] for record in self._history]
-        return len(losses) - 1 - losses.index(min(losses)) >= self._patience
+def _phases(config: TrainConfig) -> list[_Phase]:
+    if config.network not in TRANSFER:
+        return [_Phase(0, config.epochs, config.optimizer)]
+    if config.transfer is None or config.transfer.head_epochs >= config.epochs:
+        raise ConfigError(f"{config.network} needs a section [transfer] whose head_epochs are fewer than epochs.")
+    transfer = config.transfer
+    slower = config.optimizer.model_copy(update={"learning_rate": transfer.fine_tuning_rate})
+    return [
+        _Phase(0, transfer.head_epochs, config.optimizer, top_layers=0),
+        _Phase(transfer.head_epochs, config.epochs, slower, top_layers=transfer.top_layers),
+    ]
 
 
-class StopOnNaN(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types
-    """Ends the run at the first batch whose loss is no number, before it can become a checkpoint."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._epoch = 0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
-        if not math.isfinite(logs["loss"]):
-            raise TrainingDiverged(
-                f"The loss became {logs['loss']} at epoch {self._epoch + 1}, batch {batch + 1}. Epoch {self._epoch} is kept; "
-                "try a lower learning_rate in a new --workdir."
-            )
+def _compile(model: keras.Model, config: TrainConfig, phase: _Phase, data: Dataset, steps_an_epoch: int) -> None:
+    if phase.top_layers is not None:
+        freeze(model, phase.top_layers)
+    optimizer = build_optimizer(phase.optimizer, phase.until - phase.since, steps_an_epoch)
+    labels = data.split("train").labels
+    model.compile(optimizer=optimizer, loss=build_loss(config.loss, labels), metrics=["accuracy"])
+    model.optimizer.build(model.trainable_variables)
 
 
-class Progress(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types
-    """A bar over the whole run with the time left, and a line an epoch that stays."""
-
-    def __init__(self, quiet: bool) -> None:
-        super().__init__()
-        self._quiet = quiet
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        steps = self.params["steps"]
-        if not hasattr(self, "_bar"):
-            total = steps * self.params["epochs"]
-            self._bar = tqdm(
-                total=total, initial=epoch * steps, unit="batch", disable=self._quiet, smoothing=0.02, mininterval=1
-            )
-        self._bar.set_description(f"epoch {epoch + 1}/{self.params['epochs']}")
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
-        self._bar.set_postfix(loss=f"{logs['loss']:.3f}", accuracy=f"{logs['accuracy']:.3f}", refresh=False)
-        self._bar.update()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        line = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
-        if not self._quiet:
-            self._bar.write(f"epoch {epoch + 1:3d}  {line}")
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self._bar.close()
-
-
-@contextmanager
-def averaged_weights(model: keras.Model) -> Iterator[None]:
-    """The weights averaged over steps, where the optimizer averages, for as long as the block lasts."""
-    if not model.optimizer.use_ema:
-        yield
-        return
-    current = model.get_weights()
-    model.optimizer.finalize_variable_values(model.trainable_variables)
-    try:
-        yield
-    finally:
-        model.set_weights(current)
-
-
-def _compile(model: keras.Model, config: TrainConfig, steps_an_epoch: int) -> None:
-    optimizer = _optimizer(config.optimizer, config.epochs, steps_an_epoch)
-    optimizer.build(model.trainable_variables)
-    model.compile(optimizer=optimizer, loss=keras.losses.CategoricalCrossentropy(), metrics=["accuracy"])
-
-
-def _optimizer(config: OptimizerConfig, epochs: int, steps_an_epoch: int) -> keras.Optimizer:
+def build_optimizer(config: OptimizerConfig, epochs: int, steps_an_epoch: int) -> keras.Optimizer:
+    """The optimizer of a configuration, its schedule spread over `epochs` of `steps_an_epoch`."""
     rate: float | keras.optimizers.schedules.LearningRateSchedule = config.learning_rate
     if config.schedule == "cosine":
         warmup = round(config.warmup_epochs * steps_an_epoch)
@@ -172,7 +123,18 @@ def _optimizer(config: OptimizerConfig, epochs: int, steps_an_epoch: int) -> ker
     return optimizer
 
 
+def _initialize(model: keras.Model, path: Path) -> None:
+    try:
+        model.set_weights(keras.models.load_model(path, compile=False).get_weights())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} has no weights for the network {model.name}: {error}.") from error
+
+
+def _tensorboard(home: Workdir, config: TrainConfig) -> list[keras.callbacks.Callback]:
+    return [keras.callbacks.TensorBoard(home.tensorboard, write_graph=False)] if config.tensorboard else []
+
+
 def _summary(model: keras.Model) -> str:
     lines: list[str] = []
-    model.summary(print_fn=lambda line, **_: lines.append(line))
+    model.summary(line_length=100, print_fn=lambda line, **_: lines.append(line))
     return "\n".join(lines) + "\n"

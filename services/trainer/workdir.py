@@ -2,9 +2,10 @@
 
 run.json         configuration, data hash, commit, versions: what the run is
 checkpoint.npz   weights, optimizer and history after the last whole epoch: where it is
-best.keras       the weights with the highest validation accuracy so far, averaged where the run averages
+best.keras       (or model_file) the weights with the highest validation accuracy so far, averaged where the run averages
 history.json     one record an epoch
-summary.txt      the network's layers
+summary.txt      the network's layers; architecture.json, the same for machines
+tensorboard/     event files, where the run writes them
 """
 
 import json
@@ -12,20 +13,24 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
+from pydantic import ValidationError
 
 from services.trainer.config import TrainConfig
 from services.trainer.dataset import Dataset
 from services.trainer.errors import WorkdirError
 from shared.atomic import write_text, written_whole
+from shared.manifest import sha256_of
 
+T = TypeVar("T")
 History = list[dict[str, float]]
 
 
@@ -36,23 +41,28 @@ class Workdir:
     path: Path
 
     @property
-    def best_model(self) -> Path:
-        return self.path / "best.keras"
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
 
     @property
     def checkpoint(self) -> Path:
         return self.path / "checkpoint.npz"
 
-    def claim(self, config: TrainConfig, data: Dataset) -> None:
-        """Make this the folder of a run of `config` on `data`, or go on with it.
+    def claim(self, config: TrainConfig, data: Dataset, init: Path | None = None) -> None:
+        """Make this the folder of a run of `config` on `data`, starting from `init`, or go on with it.
 
         Raises WorkdirError, naming what differs, when it already is another run's.
         """
         ours = {"config": config.model_dump(mode="json"), "data_sha256": data.sha256}
+        if init is not None:
+            ours["init_sha256"] = sha256_of(init)
         if not (self.path / "run.json").exists():
+            leftovers = [path.name for path in (self.checkpoint, self.tensorboard) if path.exists()]
+            if leftovers:
+                raise WorkdirError(f"{self.path} holds the {leftovers[0]} of an unknown run. Choose another --workdir.")
             write_text(self.path / "run.json", json.dumps(ours | _provenance(), indent=2) + "\n")
             return
-        theirs = self.read_run()
+        theirs = _with_defaults(self.read_run())
         differences = [
             f"{key} is {theirs_value!r} there and {ours_value!r} here"
             for key, ours_value, theirs_value in _pairs(ours, theirs)
@@ -81,44 +91,64 @@ class Workdir:
 
     def save_epoch(self, model: keras.Model, history: History) -> None:
         """Keep everything that the next epoch needs: weights, optimizer slots and schedule position, history."""
-        state = {f"v{number}": _to_numpy(variable) for number, variable in enumerate(_variables(model))}
+        state = {name: keras.ops.convert_to_numpy(variable) for name, variable in _variables(model)}
         with written_whole(self.checkpoint) as beside:
             np.savez(beside, history=np.array(json.dumps(history)), **state)
         write_text(self.path / "history.json", json.dumps(history, indent=1) + "\n")
 
-    def restore(self, model: keras.Model) -> History:
-        """Put `model` and its optimizer where the last whole epoch left them; the history so far.
+    def read_checkpoint_history(self) -> History:
+        """The history up to the checkpoint; none where there is no checkpoint. Raises WorkdirError when damaged."""
+        return self._read_checkpoint(lambda state: list(json.loads(str(state["history"])))) or []
+
+    def restore(self, model: keras.Model, with_optimizer: bool) -> None:
+        """Put `model`, and perhaps its optimizer, where the last whole epoch left them.
 
         Raises WorkdirError when the checkpoint is damaged.
         """
+
+        def assign(state: Any) -> None:
+            for name, variable in _variables(model):
+                if with_optimizer or name.startswith("model"):
+                    variable.assign(state[name])
+
+        self._read_checkpoint(assign)
+
+    def _read_checkpoint(self, use: Callable[[Any], T]) -> T | None:
         if not self.checkpoint.exists():
-            return []
+            return None
         try:
             with self.checkpoint.open("rb") as file, np.load(file, allow_pickle=False) as state:
-                for number, variable in enumerate(_variables(model)):
-                    variable.assign(state[f"v{number}"])
-                return list(json.loads(str(state["history"])))
+                return use(state)
         except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise WorkdirError(f"{self.checkpoint} is damaged ({error}). Remove {self.path} to start anew.") from error
 
-    def save_best(self, model: keras.Model) -> None:
+    def save_best(self, model: keras.Model, name: str) -> None:
         """Keep `model` as the best so far."""
-        with written_whole(self.best_model) as beside:
+        with written_whole(self.path / name) as beside:
             model.save(beside, include_optimizer=False)
 
     def load_best(self) -> keras.Model:
         """The best model so far. Raises WorkdirError when no epoch has ended yet."""
-        if not self.best_model.exists():
+        path = self.path / _with_defaults(self.read_run())["config"]["model_file"]
+        if not path.exists():
             raise WorkdirError(f"{self.path} has no trained model yet. Train first, or wait for the first epoch's end.")
-        return keras.models.load_model(self.best_model, compile=False)
+        return keras.models.load_model(path, compile=False)
 
 
-def _variables(model: keras.Model) -> list[Any]:
-    return [*model.variables, *model.optimizer.variables]
+def _variables(model: keras.Model) -> list[tuple[str, Any]]:
+    """Everything that training changes, named by its place: names of layers differ from process to process."""
+    return [
+        *((f"model{number}", variable) for number, variable in enumerate(model.variables)),
+        *((f"optimizer{number}", variable) for number, variable in enumerate(model.optimizer.variables)),
+    ]
 
 
-def _to_numpy(variable: Any) -> Any:
-    return keras.ops.convert_to_numpy(variable)
+def _with_defaults(run: dict[str, Any]) -> dict[str, Any]:
+    """A run as this trainer reads it: settings that its trainer did not know yet have their defaults."""
+    try:
+        return run | {"config": TrainConfig.model_validate(run["config"]).model_dump(mode="json")}
+    except (KeyError, ValidationError) as error:
+        raise WorkdirError(f"The run was started by another version of the trainer: {error}.") from error
 
 
 def _pairs(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:

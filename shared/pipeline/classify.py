@@ -46,17 +46,27 @@ def open_classifier(directory: Path, manifest: ModelManifest, threads: int) -> C
 
     `threads`: for one call. Raises ModelError when anything does not hold.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(directory / MODEL_FILE, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has no common error class
-        raise ModelError(f"ONNX Runtime cannot load {directory / MODEL_FILE}: {error}") from error
+    session = _open_session(directory, threads)
     _check_interface(session, manifest, directory)
     classifier = Classifier(session, session.get_inputs()[0].name)
     _check_golden(classifier, manifest, directory)
     return classifier
+
+
+def unchecked_classifier(directory: Path, threads: int = 0) -> Classifier:
+    """The model of `directory` before it has a golden prediction; for the trainer, which makes that."""
+    session = _open_session(directory, threads)
+    return Classifier(session, session.get_inputs()[0].name)
+
+
+def _open_session(directory: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(directory / MODEL_FILE, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has no common error class
+        raise ModelError(f"ONNX Runtime cannot load {directory / MODEL_FILE}: {error}") from error
 
 
 def _check_interface(session: onnxruntime.InferenceSession, manifest: ModelManifest, directory: Path) -> None:

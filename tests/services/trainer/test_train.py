@@ -105,7 +105,7 @@ def test_a_damaged_checkpoint_is_told(drawn: Dataset, brief: TrainConfig, tmp_pa
 def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:
     with pytest.raises(WorkdirError, match="holds no run"):
         Workdir(tmp_path).read_run()
-    with pytest.raises(WorkdirError, match="no trained model yet"):
+    with pytest.raises(WorkdirError, match="holds no run"):
         Workdir(tmp_path).load_best()
 
 
@@ -135,5 +135,5 @@ def test_the_best_model_holds_the_averaged_weights(drawn: Dataset, brief: TrainC
     model = Workdir(tmp_path).load_best()
     current = weights(tmp_path)
     kernels = [v for v in model.variables if v.path.endswith("kernel")]
-    raw = [current[f"v{number}"] for number, v in enumerate(model.variables) if v.path.endswith("kernel")]
+    raw = [current[f"model{number}"] for number, v in enumerate(model.variables) if v.path.endswith("kernel")]
     assert any(not np.allclose(np.asarray(a), b) for a, b in zip(kernels, raw, strict=True))

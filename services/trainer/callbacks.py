@@ -1,0 +1,130 @@
+"""What happens during training beside the steps: validation, checkpoints, the bar, and stopping in time."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+from tqdm import tqdm
+
+from services.trainer.batches import validation_arrays
+from services.trainer.config import TrainConfig
+from services.trainer.dataset import Dataset
+from services.trainer.errors import TrainingDiverged
+from services.trainer.networks import build
+from services.trainer.workdir import History, Workdir
+
+
+class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types
+    """Validates, records, keeps the best model and the checkpoint, and stops when patience is over."""
+
+    def __init__(self, home: Workdir, validation: Dataset, history: History, config: TrainConfig) -> None:
+        super().__init__()
+        self._home, self._history, self._config = home, history, config
+        self._faces, self._targets = validation_arrays(validation)
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        with averaged_weights(self.model):
+            scores = self.model.evaluate(self._faces, self._targets, batch_size=256, verbose=0, return_dict=True)
+            logs.update({f"val_{name}": score for name, score in scores.items()})
+            record = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
+            best_before = max((earlier["val_accuracy"] for earlier in self._history), default=-1.0)
+            self._history.append(record | {"seconds": round(time.perf_counter() - self._started, 1)})
+            if logs["val_accuracy"] > best_before:
+                self._home.save_best(_in_full_precision(self.model, self._config), self._config.model_file)
+        # The checkpoint comes last: an epoch counts only when everything that it made is kept.
+        self._home.save_epoch(self.model, self._history)
+        self.model.stop_training = self.patience_is_over()
+
+    def patience_is_over(self) -> bool:
+        """Whether the validation loss has not fallen for as many epochs as the configuration allows."""
+        patience = self._config.early_stopping_patience
+        if patience is None or not self._history:
+            return False
+        losses = [record["val_loss"] for record in self._history]
+        return len(losses) - 1 - losses.index(min(losses)) >= patience
+
+
+class StopOnNaN(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types
+    """Ends the run at the first batch whose loss is no number, before it can become a checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+        if not math.isfinite(logs["loss"]):
+            kept = f"Epoch {self._epoch} is kept" if self._epoch else "No epoch had ended"
+            raise TrainingDiverged(
+                f"The loss became {logs['loss']} at epoch {self._epoch + 1}, batch {batch + 1}. {kept}; "
+                "try a lower learning_rate in a new --workdir."
+            )
+
+
+class Progress(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types
+    """A bar over the whole run with the time left, and a line an epoch that stays."""
+
+    def __init__(self, quiet: bool, epochs: int) -> None:
+        super().__init__()
+        self._quiet, self._epochs = quiet, epochs
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        steps = self.params["steps"]
+        if not hasattr(self, "_bar"):
+            self._bar = tqdm(
+                total=steps * self._epochs,
+                initial=epoch * steps,
+                unit="batch",
+                disable=self._quiet,
+                smoothing=0.02,
+                mininterval=1,
+            )
+        self._bar.set_description(f"epoch {epoch + 1}/{self._epochs}")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+        self._bar.set_postfix(loss=f"{logs['loss']:.3f}", accuracy=f"{logs['accuracy']:.3f}", refresh=False)
+        self._bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        line = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
+        if not self._quiet:
+            self._bar.write(f"epoch {epoch + 1:3d}  {line}")
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._bar.close()
+
+
+@contextmanager
+def averaged_weights(model: keras.Model) -> Iterator[None]:
+    """The weights averaged over steps, where the optimizer averages, for as long as the block lasts."""
+    if not getattr(model.optimizer, "inner_optimizer", model.optimizer).use_ema:
+        yield
+        return
+    current = model.get_weights()
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    try:
+        yield
+    finally:
+        model.set_weights(current)
+
+
+def _in_full_precision(model: keras.Model, config: TrainConfig) -> keras.Model:
+    """The same network in float32, which is what exports and whoever loads it expect."""
+    if config.precision == "float32":
+        return model
+    keras.config.set_dtype_policy("float32")
+    try:
+        copy = build(config.network)
+    finally:
+        keras.config.set_dtype_policy(config.precision)
+    copy.set_weights(model.get_weights())
+    return copy

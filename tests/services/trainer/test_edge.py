@@ -1,0 +1,106 @@
+"""Smaller models: INT8 and fewer channels, both measured against what they come from."""
+
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import pytest
+
+from services.trainer.config import TrainConfig
+from services.trainer.dataset import Dataset
+from services.trainer.errors import ConfigError, ExportRefused
+from services.trainer.evaluate import keras_predictor, open_predictor
+from services.trainer.export import export
+from services.trainer.geometry import read_geometry
+from services.trainer.networks import build, inner_width
+from services.trainer.prune import _copy_kept_channels, prune
+from services.trainer.quantize import needs_reduced_range, quantize
+from services.trainer.train import train
+from services.trainer.workdir import Workdir
+from shared.manifest import load_manifest
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def run(drawn: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mien-small that has seen the drawn faces for three epochs."""
+    home = tmp_path_factory.mktemp("edge") / "run"
+    train(TrainConfig(network="mien-small", epochs=3, batch_size=14), drawn, home, quiet=True)
+    return home
+
+
+@pytest.fixture(scope="module")
+def model(run: Path, drawn: Dataset) -> Path:
+    geometry = read_geometry(ROOT / "services/trainer/geometry.json")
+    return export(run, drawn, geometry, run.parent / "models/whole").directory
+
+
+def test_int8_answers_nearly_the_same_in_a_third_of_the_size(model: Path, drawn: Dataset) -> None:
+    done = quantize(model, drawn, model.parent / "int8", most_lost=1)
+    faces = drawn.split("test").pixels
+    whole, small = open_predictor(model)(faces), open_predictor(done.directory)(faces)
+    assert np.abs(whole - small).mean() < 0.05
+    assert done.comparison.size_ratio < 0.4
+    manifest = load_manifest(done.directory)
+    assert (manifest.precision, manifest.name) == ("int8", "int8")
+    assert manifest.training["quantization"]["from_version"] == load_manifest(model).version
+    assert "## INT8" in (done.directory / "card.md").read_text()
+    graph = onnx.load(done.directory / "model.onnx")
+    kinds = [node.op_type for node in graph.graph.node]
+    assert "QuantizeLinear" in kinds
+    assert kinds[-1] == "Softmax"
+    assert not any(node.op_type == "DequantizeLinear" and "robab" in node.output[0] for node in graph.graph.node)
+
+
+def test_int8_that_loses_too_much_is_refused_and_nothing_written(model: Path, drawn: Dataset) -> None:
+    target = Path(shutil.copytree(model, model.parent / "kept"))
+    with pytest.raises(ExportRefused, match="--most-lost"):
+        quantize(model, drawn, target, most_lost=-1)
+    assert load_manifest(target).precision == "fp32"
+    assert [path.name for path in model.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_seven_bits_are_for_cpus_without_vnni() -> None:
+    assert [needs_reduced_range(cpu) for cpu in ("avx2", "vnni", "arm")] == [True, False, False]
+
+
+def test_pruning_keeps_the_strongest_channels_where_they_belong(run: Path) -> None:
+    """With the weak channels silenced beforehand, taking them away changes no answer."""
+    whole, narrow = Workdir(run).load_best(), build("mien-small:0.5")
+    for number, layer in enumerate(whole.layers[:-1]):
+        after = whole.layers[number + 1]
+        if isinstance(layer, keras.layers.Conv2D) and isinstance(after, keras.layers.BatchNormalization):
+            inner = [v for v in narrow.layers[number].get_weights()][0].shape[3]
+            if inner != layer.filters:
+                gamma, beta, mean, variance = after.get_weights()
+                silent = np.argsort(np.abs(gamma))[: layer.filters - inner]
+                gamma[silent], beta[silent] = 0, 0
+                after.set_weights([gamma, beta, mean, variance])
+    _copy_kept_channels(whole, narrow)
+    faces = np.random.default_rng(0).integers(0, 256, (4, 48, 48), dtype=np.uint8)
+    assert np.allclose(keras_predictor(whole)(faces), keras_predictor(narrow)(faces), atol=1e-5)
+
+
+def test_a_pruned_run_is_smaller_and_a_run_like_any_other(run: Path, drawn: Dataset) -> None:
+    done = prune(run, drawn, keep=0.5, epochs=1, out=run.parent / "pruned", quiet=True)
+    assert done.parameters[1] < 0.65 * done.parameters[0]
+    assert done.comparison.size_ratio < 0.7
+    config = Workdir(run.parent / "pruned").read_run()["config"]
+    assert (config["network"], config["epochs"]) == ("mien-small:0.5", 1)
+    again = prune(run, drawn, keep=0.5, epochs=1, out=run.parent / "pruned", quiet=True)
+    assert again.accuracy == done.accuracy
+
+
+def test_what_cannot_be_pruned_is_told(drawn: Dataset, tmp_path: Path) -> None:
+    train(TrainConfig(network="mobilenet", epochs=1, batch_size=28), drawn, tmp_path / "run", quiet=True)
+    with pytest.raises(ConfigError, match="cannot be pruned; these can: mien-small"):
+        prune(tmp_path / "run", drawn, 0.5, 1, tmp_path / "out")
+    for name in ("mien-small:2", "mien-small:half", "mien-small:0"):
+        with pytest.raises(ConfigError, match="share"):
+            build(name)
+
+
+def test_inner_widths_come_in_eights() -> None:
+    assert [inner_width(64, share) for share in (1, 0.7, 0.5, 0.01)] == [64, 48, 32, 8]

@@ -72,7 +72,7 @@ def test_pruning_keeps_the_strongest_channels_where_they_belong(run: Path) -> No
     for number, layer in enumerate(whole.layers[:-1]):
         after = whole.layers[number + 1]
         if isinstance(layer, keras.layers.Conv2D) and isinstance(after, keras.layers.BatchNormalization):
-            inner = [v for v in narrow.layers[number].get_weights()][0].shape[3]
+            inner = narrow.layers[number].kernel.shape[3]
             if inner != layer.filters:
                 gamma, beta, mean, variance = after.get_weights()
                 silent = np.argsort(np.abs(gamma))[: layer.filters - inner]

@@ -90,7 +90,9 @@ def test_the_exported_model_serves(drawn: Dataset, tmp_path: Path, jpeg: bytes) 
 )
 def test_the_network_s_own_preprocessing_is_inside(name: str, expected: list[float]) -> None:
     model = build(name)
-    scaled = keras.Model(model.inputs[0], next(l for l in model.layers if type(l).__name__ == "Rescaling").output)
+    scaled = keras.Model(
+        model.inputs[0], next(layer for layer in model.layers if type(layer).__name__ == "Rescaling").output
+    )
     black_and_white = np.stack([np.zeros((48, 48, 1)), np.ones((48, 48, 1))]).astype(np.float32)
     values = keras.ops.convert_to_numpy(scaled(black_and_white))
     assert values.shape == (2, 96, 96, 3)

@@ -73,8 +73,10 @@ def open_analyzer(settings: Settings) -> Analyzer:
     detector = open_detector(settings)
     if detector.name not in manifest.crop:
         raise ModelError(f"{settings.model} has no crop measured for the detector '{detector.name}'.")
+    providers = [name.strip() for name in settings.providers.split(",")]
+    classifier = open_classifier(settings.model, manifest, threads=1, providers=providers)
     limits = ImageLimits(settings.max_image_pixels, settings.max_image_side_px, settings.detect_side_px)
-    return Analyzer(manifest, open_classifier(settings.model, manifest, threads=1), detector, limits)
+    return Analyzer(manifest, classifier, detector, limits)
 
 
 def open_detector(settings: Settings) -> Detector:

@@ -27,6 +27,10 @@ class Settings(BaseSettings):
     yunet_model: Path = Field(
         Path("models/yunet/face_detection_yunet_2023mar.onnx"), description="YuNet's file, which `make yunet` fetches."
     )
+    providers: str = Field(
+        "CPU",
+        description="ONNX Runtime's execution providers, the preferred first, as in TensorRT,CUDA,CPU; one that cannot be had is an error.",
+    )
     workers: Annotated[int, Field(ge=0, le=256)] = Field(
         0, description="Images worked on at once; 0 is one for each CPU that this process may use."
     )

@@ -42,3 +42,12 @@ def test_any_number_of_faces_is_one_batch(count: int, noise_rng: np.random.Gener
     assert np.allclose(together.sum(axis=1), 1, atol=1e-5)
     one_by_one = np.concatenate([classifier.classify(face[np.newaxis]) for face in faces])
     assert np.allclose(together, one_by_one, atol=1e-5)
+
+
+def test_an_execution_provider_that_is_not_there_is_named() -> None:
+    manifest = load_manifest(SHIPPED_MODEL)
+    with pytest.raises(ModelError, match="CUDA is not part of the installed ONNX Runtime, which has CPU"):
+        open_classifier(SHIPPED_MODEL, manifest, threads=1, providers=["CUDA", "CPU"])
+    with pytest.raises(ModelError, match="no execution provider 'GPU'; there are CPU, CUDA"):
+        open_classifier(SHIPPED_MODEL, manifest, threads=1, providers=["GPU"])
+    open_classifier(SHIPPED_MODEL, manifest, threads=1, providers=["cpu"])

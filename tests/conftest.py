@@ -2,7 +2,12 @@
 
 import io
 import os
+import re
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -68,6 +73,31 @@ def client(settings: Settings) -> Iterator[TestClient]:
     """The application, started with the shipped model."""
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         yield client
+
+
+@contextmanager
+def running_server(**settings: object) -> Iterator[str]:
+    """The URL of `python -m services.api` with these settings on a free port; it must end with status 0."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MIEN_")}
+    defaults = {"port": 0, "model": SHIPPED_MODEL, "detector": "haar"}
+    environment |= {f"MIEN_{name.upper()}": str(value) for name, value in (defaults | settings).items()}
+    command = [sys.executable, "-m", "services.api"]
+    server = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    watchdog = threading.Timer(300, server.kill)
+    watchdog.start()
+    try:
+        assert server.stdout is not None
+        found = re.search(r"page (http://\S+?)/ ", server.stdout.readline())
+        assert found, "the server did not say where it listens"
+        yield found[1]
+    finally:
+        server.terminate()
+        status = server.wait(timeout=30)
+        watchdog.cancel()
+        server.stdout.close()
+    assert status == 0
 
 
 def overlap(box: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:

@@ -1,13 +1,9 @@
 """From drawn faces to a served model, by the commands that a user types."""
 
 import json
-import re
 import subprocess
 import sys
-import threading
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -17,7 +13,7 @@ import pytest
 
 from shared.emotions import EMOTIONS
 from shared.manifest import load_manifest
-from tests.conftest import ROOT
+from tests.conftest import ROOT, running_server
 from tests.drawn import draw_face, write_csv
 
 CONFIG = """
@@ -39,27 +35,6 @@ def trainer(*arguments: object, status: int = 0) -> str:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr
     return done.stdout + done.stderr
-
-
-@contextmanager
-def served(model: Path) -> Iterator[str]:
-    """The URL of a real server that serves `model`; it ends with the block."""
-    environment = {"PATH": "/usr/bin:/bin", "MIEN_PORT": "0", "MIEN_MODEL": str(model), "MIEN_DETECTOR": "haar"}
-    server = subprocess.Popen(
-        [sys.executable, "-m", "services.api"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
-    )
-    timer = threading.Timer(60, server.kill)
-    timer.start()
-    try:
-        assert server.stdout is not None
-        found = re.search(r"page (http://\S+?)/ ", server.stdout.readline())
-        assert found, "the server did not say where it listens"
-        yield found[1]
-    finally:
-        timer.cancel()
-        server.terminate()
-        assert server.wait(timeout=20) == 0
-        server.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +70,7 @@ def test_the_exported_model_says_what_it_is(exported: Path) -> None:
 
 def test_the_served_model_reads_faces_it_has_never_seen(exported: Path) -> None:
     rng = np.random.default_rng(99)
-    with served(exported) as url:
+    with running_server(model=exported) as url:
         for emotion in EMOTIONS:
             right = 0
             for _ in range(5):

@@ -2,13 +2,11 @@
 
 import logging
 import signal
-import socket
 import sys
 
-import uvicorn
 from pydantic import ValidationError
 
-from services.api.app import create_app
+from services.api.server import Server
 from services.api.settings import PREFIX, Settings, unknown_settings
 
 
@@ -25,29 +23,12 @@ def main() -> int:
     if unknown := unknown_settings():
         print("\n".join(f"error: {line}" for line in unknown), file=sys.stderr)
         return 2
-    config = uvicorn.Config(
-        create_app(settings), host=settings.host, port=settings.port, log_config=None, access_log=False
-    )
-    server = _Server(config)
+    server = Server(settings)
     # uvicorn stops gracefully and then raises the signal again; a graceful stop is a success.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server.run()
     return 0 if server.started else 1
-
-
-class _Server(uvicorn.Server):
-    """Says where it listens, once it does."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            reachable = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::", "::1") else host  # noqa: S104 # compared only
-            print(
-                f"Mien listens: page http://{reachable}:{port}/  documentation http://{reachable}:{port}/docs",
-                flush=True,
-            )
 
 
 if __name__ == "__main__":

@@ -6,12 +6,13 @@ from typing import Final
 
 import anyio.to_thread
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from services.api import errors
 from services.api.middleware import RequestContext
-from services.api.routes import health, metrics, model, page, predict
+from services.api.routes import health, metrics, model, page, predict, stream
 from services.api.service import Service
 from services.api.settings import Settings
 from services.api.telemetry import Telemetry
@@ -40,8 +41,16 @@ def create_app(settings: Settings) -> FastAPI:
         swagger_ui_parameters={"tryItOutEnabled": True},
     )
     app.add_middleware(RequestContext, telemetry=telemetry)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Content-Type", "X-API-Key", "Authorization", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
     errors.install(app)
-    for router in (predict.router, model.router, health.router, metrics.router, page.router):
+    for router in (predict.router, stream.router, model.router, health.router, metrics.router, page.router):
         app.include_router(router)
     page.mount_files(app)
     return app

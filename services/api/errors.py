@@ -4,6 +4,7 @@
     ├── ImageError, ModelError, …     raised by the pipeline, see shared/errors.py
     └── ServiceError                  raised by the service
         ├── BadForm              400  a body that is not what its Content-Type says
+        ├── Unauthorized         401  no API key, or not one of ours
         ├── PayloadTooLarge      413  more bytes than the limit
         ├── UnsupportedForm      415  a Content-Type that carries no image for us
         ├── MissingImage         422  a form without the field, JSON without the key
@@ -40,6 +41,12 @@ class BadForm(ServiceError):
     """The body is not what its Content-Type says."""
 
     status, code = 400, "bad_form"
+
+
+class Unauthorized(ServiceError):
+    """No API key, or not one of ours."""
+
+    status, code = 401, "unauthorized"
 
 
 class PayloadTooLarge(ServiceError):
@@ -117,8 +124,12 @@ async def _foreseen(request: Request, error: Exception) -> JSONResponse:
     status, code = describe(error)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return await _unforeseen(request, error)
-    retry = error.retry_after_s if isinstance(error, ServiceError) else None
-    return problem(request, status, code, str(error), {"Retry-After": str(retry)} if retry else None)
+    headers = {}
+    if isinstance(error, ServiceError) and error.retry_after_s:
+        headers["Retry-After"] = str(error.retry_after_s)
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return problem(request, status, code, str(error), headers)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -69,7 +69,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
             },
         }
     ],
-    "timings_ms": {"decode": 2.1, "detect": 7.0, "crop": 0.1, "classify": 1.2},
+    "timings_ms": {"queue": 0.1, "decode": 2.1, "detect": 7.0, "crop": 0.1, "classify": 1.2},
 }  # fmt: skip
 
 

@@ -1,7 +1,11 @@
 """What lives as long as the application: the model, the workers and the metrics, in one object."""
 
+import asyncio
 import logging
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -29,6 +33,8 @@ class Service:
     workers: Workers = field(init=False)
     analyzer: Analyzer | None = None
     reason: str = "The model is being loaded."
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    sessions: int = 0
 
     def __post_init__(self) -> None:
         self.workers = Workers(self.settings.workers or available_cpus(), self.settings.queue_size)
@@ -54,16 +60,38 @@ class Service:
             raise NotReady(self.reason)
         return self.analyzer
 
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Count a video session for as long as the block lasts."""
+        self.sessions += 1
+        self.telemetry.sessions.set(self.sessions)
+        try:
+            yield
+        finally:
+            self.sessions -= 1
+            self.telemetry.sessions.set(self.sessions)
+
     async def analyze(self, data: bytes, options: Options) -> Analysis:
         """Analyse one encoded image on a worker. Raises ImageError, NotReady or Overloaded."""
-        analyzer = self.ready()
-        analysis = await self.workers.run(lambda: analyzer.analyze(data, options))
+        analyzer, came = self.ready(), time.perf_counter()
+
+        def work() -> Analysis:
+            waited = time.perf_counter() - came
+            analysis = analyzer.analyze(data, options)
+            return replace(analysis, timings_s={"queue": waited, **analysis.timings_s})
+
+        analysis = await self.workers.run(work)
         self.telemetry.observe(analysis)
         return analysis
 
+    def stop(self) -> None:
+        """Be not ready from now on, and let video sessions end; what was accepted still finishes."""
+        self.stopping.set()
+        self.telemetry.ready.set(0)
+
     def close(self) -> None:
         """Let what was accepted finish."""
-        self.telemetry.ready.set(0)
+        self.stop()
         self.workers.close()
 
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX: Final = "MIEN_"
@@ -49,12 +49,40 @@ class Settings(BaseSettings):
         1024,
         description="Longest side, in pixels, at which faces are searched; detection time grows with its square.",
     )
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Keys, separated by commas, one of which every request must bring; none: no key is asked for.",
+    )
+    allowed_origins: str = Field(
+        "", description="Origins, separated by commas, whose pages may ask beside those of this host; * is every page."
+    )
+    max_sessions: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        64, description="Video sessions at once; more are closed with 1013."
+    )
+    smoothing_ms: Annotated[float, Field(ge=0, le=10_000)] = Field(
+        250,
+        description="Half-life, in milliseconds, of the probabilities of a face in a video; a session may choose another.",
+    )
     max_faces: Annotated[int, Field(ge=1, le=1000)] = Field(
         32, description="Most faces in an answer, the largest first; a request may ask for fewer."
     )
     min_confidence: Annotated[float, Field(ge=0, le=1)] = Field(
         0.6, description="Least confidence of a detected face, 0 to 1; a request may ask otherwise."
     )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The API keys; none means that no key is asked for."""
+        return _listed(self.api_keys.get_secret_value())
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins that are allowed beside our own."""
+        return _listed(self.allowed_origins)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def unknown_settings() -> list[str]:

@@ -33,7 +33,7 @@ class Telemetry:
         )
         self.stage_seconds = Histogram(
             "mien_stage_duration_seconds",
-            "Time in one stage of the way: decode, detect, crop, classify.",
+            "Time in one stage: waiting for a worker (queue), decode, detect, crop, classify.",
             ["stage"],
             buckets=_STAGE_BUCKETS,
             registry=registry,
@@ -45,11 +45,28 @@ class Telemetry:
         self.errors = Counter(
             "mien_errors", "Requests answered with an error, by its code.", ["code"], registry=registry
         )
+        self.sessions = Gauge("mien_stream_sessions", "Video sessions that are open.", registry=registry)
+        self.frames = Counter(
+            "mien_stream_frames", "Video frames by what became of them.", ["outcome"], registry=registry
+        )
+        self.frames_dropped = Counter(
+            "mien_stream_frames_dropped", "Video frames passed over, by reason.", ["reason"], registry=registry
+        )
+        self.frame_lag_seconds = Histogram(
+            "mien_stream_lag_seconds",
+            "From the arrival of a video frame to its answer.",
+            buckets=_LATENCY_BUCKETS,
+            registry=registry,
+        )
         self.ready = Gauge("mien_ready", "1 while images are answered.", registry=registry)
         self.model_info = Info("mien_model", "The model that is served.", registry=registry)
         Info("mien_build", "What this process runs on.", registry=registry).info({"python": platform.python_version()})
         for emotion in EMOTIONS:  # a rate needs the zero before the first
             self.predictions.labels(emotion)
+        for outcome in ("received", "answered", "failed"):
+            self.frames.labels(outcome)
+        for reason in ("newer", "overload"):
+            self.frames_dropped.labels(reason)
 
     def served(self, analyzer: Analyzer) -> None:
         """Note which model and detector answer from now on."""

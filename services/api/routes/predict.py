@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from services.api.routes.dependencies import ServiceDep
 from services.api.routes.page import example_data_uri
 from services.api.schemas import Prediction, PredictQuery, Problem
+from services.api.security import Authorized
 from services.api.upload import FIELD, ImageJson, read_image
 
 T = TypeVar("T")
@@ -18,6 +19,7 @@ router = APIRouter(tags=["predict"])
 _PROBLEM: Final[dict[str, Any]] = {"content": {"application/problem+json": {"schema": Problem.model_json_schema()}}}
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     400: {"description": "The image is cut short or corrupt, or the body is not what its type says.", **_PROBLEM},
+    401: {"description": "No API key, where the service asks for one.", **_PROBLEM},
     413: {"description": "Too many bytes or pixels.", **_PROBLEM},
     415: {"description": "Not an image that we read; the detail lists those we do.", **_PROBLEM},
     422: {"description": "A parameter out of range, or no image in the request.", **_PROBLEM},
@@ -39,6 +41,7 @@ def image_body() -> dict[str, Any]:
     summary="Faces and emotions of one image",
     response_model=Prediction,
     responses=PROBLEMS,
+    dependencies=[Authorized],
     openapi_extra=image_body(),
 )
 async def predict(request: Request, service: ServiceDep, query: Annotated[PredictQuery, Query()]) -> Prediction:

@@ -37,7 +37,7 @@ def test_a_photo_gives_seven_probabilities_of_one_face(client: TestClient, jpeg:
     assert set(answer) == {"request_id", "model", "image", "faces", "timings_ms"}
     assert answer["image"] == {"width": 640, "height": 480}
     assert answer["model"]["name"] == "default"
-    assert set(answer["timings_ms"]) == {"decode", "detect", "crop", "classify"}
+    assert set(answer["timings_ms"]) == {"queue", "decode", "detect", "crop", "classify"}
     (face,) = answer["faces"]
     assert face["emotion"] == "happy"
     assert tuple(face["probabilities"]) == EMOTIONS

@@ -1,0 +1,76 @@
+"""What is said on /stream beside the frames: JSON, one object a message, its kind in `type`."""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from services.api.schemas import FaceModel
+from services.api.streaming.tracking import TrackedFace
+from shared.analyzer import Analysis
+from shared.emotions import EMOTIONS
+
+PROTOCOL: Final = 1
+SUBPROTOCOL: Final = "mien.v1"
+
+
+class _Command(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Authenticate(_Command):
+    """The API key, for clients that can set neither a header nor a subprotocol."""
+
+    type: Literal["authenticate"]
+    key: str
+
+
+class Configure(_Command):
+    """What this session wants; what is left out stays as it is."""
+
+    type: Literal["configure"]
+    max_faces: Annotated[int | None, Field(ge=1, le=1000)] = None
+    min_confidence: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)] = None
+    smoothing: Annotated[
+        float | None, Field(ge=0, le=10_000, allow_inf_nan=False, description="Half-life in milliseconds; 0 is none.")
+    ] = None
+
+
+Command = TypeAdapter[Authenticate | Configure](Annotated[Authenticate | Configure, Field(discriminator="type")])
+
+
+def result(frame: int, dropped: int, analysis: Analysis, faces: list[TrackedFace], lag_s: float) -> dict[str, Any]:
+    """The answer to one frame; `dropped` frames before it were passed over for it."""
+    return {
+        "type": "result",
+        "frame": frame,
+        "dropped": dropped,
+        "image": {"width": analysis.width, "height": analysis.height},
+        "faces": [_face(tracked) for tracked in faces],
+        "timings_ms": {
+            **{stage: round(seconds * 1000, 3) for stage, seconds in analysis.timings_s.items()},
+            "lag": round(lag_s * 1000, 3),
+        },
+    }
+
+
+def frame_error(frame: int, dropped: int, code: str, detail: str) -> dict[str, Any]:
+    """What was wrong with a frame; `dropped` frames before it were passed over for it."""
+    return {"type": "error", "frame": frame, "dropped": dropped, "code": code, "detail": detail}
+
+
+def message_error(detail: str) -> dict[str, Any]:
+    """What was wrong with a text message."""
+    return {"type": "error", "code": "bad_message", "detail": detail}
+
+
+def _face(tracked: TrackedFace) -> dict[str, Any]:
+    raw = FaceModel.of(tracked.face).model_dump()
+    smoothed = {e: round(p, 6) for e, p in zip(EMOTIONS, tracked.probabilities, strict=True)}
+    return {
+        "id": tracked.id,
+        "box": raw["box"],
+        "confidence": raw["confidence"],
+        "emotion": tracked.emotion,
+        "probabilities": smoothed,
+        "raw_probabilities": raw["probabilities"],
+    }

@@ -1,0 +1,277 @@
+"""/stream with a real client against a real server: the protocol, its limits and its closes."""
+
+import base64
+import contextlib
+import json
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin, Subprotocol
+
+from shared.emotions import EMOTIONS
+from tests.conftest import running_server
+
+Encode = Callable[..., bytes]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with running_server(max_upload_bytes=2_000_000, max_sessions=6) as http:
+        yield http.replace("http", "ws") + "/stream"
+
+
+@pytest.fixture(scope="module")
+def frame(scene: Image.Image, encode: Encode) -> bytes:
+    return encode(scene.resize((320, 240)), "JPEG")
+
+
+def opened(url: str, **options: Any) -> ClientConnection:
+    return connect(url, open_timeout=20, close_timeout=5, compression=None, **options)
+
+
+def receive(ws: ClientConnection, within_s: float = 20) -> dict[str, Any]:
+    return dict(json.loads(ws.recv(timeout=within_s)))
+
+
+def close_of(ws: ClientConnection, within_s: float = 20) -> tuple[int, str]:
+    """The code and reason with which the server closes, whatever it says before."""
+    deadline = time.monotonic() + within_s
+    with pytest.raises(ConnectionClosed) as closed:
+        while time.monotonic() < deadline:
+            ws.recv(timeout=within_s)
+    frame = closed.value.rcvd
+    assert frame is not None, "the connection was cut"
+    return frame.code, frame.reason
+
+
+def metric(url: str, name: str, **labels: str) -> float:
+    text = urllib.request.urlopen(url.replace("ws://", "http://").replace("/stream", "/metrics")).read().decode()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == name and sample.labels == labels:
+                return sample.value
+    return 0.0
+
+
+def test_ready_comes_first_and_says_what_there_is(url: str) -> None:
+    with opened(url) as ws:
+        ready = receive(ws)
+    assert ready["type"] == "ready"
+    assert ready["protocol"] == 1
+    assert ready["labels"] == list(EMOTIONS)
+    assert ready["limits"]["max_frame_bytes"] == 2_000_000
+    assert ready["model"]["name"] == "default"
+
+
+def test_each_frame_is_answered_in_order_by_the_same_face(url: str, frame: bytes) -> None:
+    with opened(url) as ws:
+        receive(ws)
+        answers = []
+        for _ in range(4):
+            ws.send(frame)
+            answers.append(receive(ws))
+    assert [answer["frame"] for answer in answers] == [1, 2, 3, 4]
+    assert [answer["dropped"] for answer in answers] == [0, 0, 0, 0]
+    for answer in answers:
+        assert answer["image"] == {"width": 320, "height": 240}
+        (face,) = answer["faces"]
+        assert set(face) == {"id", "box", "confidence", "emotion", "probabilities", "raw_probabilities"}
+        assert (face["id"], face["emotion"]) == (1, "happy")
+        assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert {"queue", "decode", "detect", "crop", "classify", "lag"} == set(answer["timings_ms"])
+
+
+def test_a_flood_is_answered_by_the_newest_and_the_rest_is_counted(url: str, frame: bytes, encode: Encode) -> None:
+    blank = encode(Image.new("RGB", (320, 240), "gray"), "JPEG")
+    before = metric(url, "mien_stream_frames_dropped_total", reason="newer")
+    with opened(url) as ws:
+        receive(ws)
+        for _ in range(299):
+            ws.send(blank)
+        ws.send(frame)
+        answers = [receive(ws)]
+        while answers[-1]["frame"] < 300:
+            answers.append(receive(ws))
+    assert len(answers) < 250
+    assert sum(answer["dropped"] for answer in answers) + len(answers) == 300
+    assert answers[-1]["faces"][0]["emotion"] == "happy"
+    assert metric(url, "mien_stream_frames_dropped_total", reason="newer") > before
+
+
+def test_ten_thousand_tiny_frames_at_once_do_no_harm(url: str, frame: bytes) -> None:
+    with opened(url) as flood, opened(url) as other:
+        receive(flood)
+        receive(other)
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(10_000):
+                flood.send(b"x")
+        other.send(frame)
+        assert receive(other)["faces"][0]["emotion"] == "happy"
+        answered, dropped, last = 0, 0, 0
+        while last < 10_000 and answered < 5:
+            error = receive(flood)
+            assert error["code"] == "unsupported_image"
+            answered, dropped, last = answered + 1, dropped + error["dropped"], error["frame"]
+            assert answered + dropped == last
+        if answered == 5:
+            assert close_of(flood)[0] == 1003
+
+
+def test_configure_changes_this_session(url: str, frame: bytes) -> None:
+    with opened(url) as ws:
+        receive(ws)
+        ws.send(json.dumps({"type": "configure", "min_confidence": 0.999, "smoothing": 100}))
+        configured = receive(ws)
+        assert configured == {"type": "configured", "max_faces": 32, "min_confidence": 0.999, "smoothing": 100}
+        ws.send(frame)
+        assert receive(ws)["faces"] == []
+        ws.send(json.dumps({"type": "configure", "min_confidence": 0.5, "max_faces": 500}))
+        assert receive(ws)["max_faces"] == 32
+        ws.send(frame)
+        assert len(receive(ws)["faces"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("hello", "JSON"),
+        ('{"type": "configure", "smoothness": 3}', "smoothness"),
+        ('{"type": "configure", "smoothing": NaN}', "smoothing"),
+        ('{"type": "configure", "min_confidence": 2}', "min_confidence"),
+        ('{"type": "dance"}', "dance"),
+        ("[]", "object"),
+        ("{}", "type"),
+    ],
+)
+def test_a_text_that_is_no_command_is_told_and_the_session_goes_on(
+    text: str, named: str, url: str, frame: bytes
+) -> None:
+    with opened(url) as ws:
+        receive(ws)
+        ws.send(text)
+        error = receive(ws)
+        assert (error["type"], error["code"]) == ("error", "bad_message")
+        assert named in error["detail"]
+        ws.send(frame)
+        assert receive(ws)["type"] == "result"
+
+
+def test_a_frame_that_is_no_image_is_told_by_its_number_and_the_session_goes_on(url: str, frame: bytes) -> None:
+    with opened(url) as ws:
+        receive(ws)
+        for number, (data, code) in enumerate(
+            [(b"no image", "unsupported_image"), (frame[:2000], "undecodable_image"), (b"", "undecodable_image")], 1
+        ):
+            ws.send(data)
+            error = receive(ws)
+            assert error.pop("detail")
+            assert error == {"type": "error", "frame": number, "dropped": 0, "code": code}
+        ws.send(frame)
+        assert receive(ws)["frame"] == 4
+
+
+def test_five_errors_in_a_row_end_the_session(url: str, frame: bytes) -> None:
+    with opened(url) as ws:
+        receive(ws)
+        for data in [b"x"] * 4 + [frame] + [b"x"] * 4:
+            ws.send(data)
+            receive(ws)
+        ws.send("x")
+        assert receive(ws)["code"] == "bad_message"
+        assert close_of(ws)[0] == 1003
+
+
+def test_a_frame_of_too_many_pixels_is_an_error_and_one_of_too_many_bytes_the_end(url: str, encode: Encode) -> None:
+    huge = encode(Image.new("L", (16_385, 20)), "PNG")
+    with opened(url) as ws:
+        receive(ws)
+        ws.send(huge)
+        assert receive(ws)["code"] == "image_too_large"
+        with contextlib.suppress(ConnectionClosed):
+            ws.send(b"\xff" * 20_000_000)
+        assert close_of(ws)[0] == 1009
+
+
+def test_more_sessions_than_allowed_are_asked_to_come_later(url: str) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(6):
+            receive(stack.enter_context(opened(url)))
+        code, reason = close_of(stack.enter_context(opened(url)))
+        assert code == 1013
+        assert "sessions" in reason
+    deadline = time.monotonic() + 10
+    while metric(url, "mien_stream_sessions") > 0 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with opened(url) as ws:
+        assert receive(ws)["type"] == "ready"
+
+
+def test_a_client_that_vanishes_or_never_reads_harms_nobody(url: str, frame: bytes) -> None:
+    stop = threading.Event()
+
+    def flood(ws: ClientConnection) -> None:
+        with contextlib.suppress(Exception):
+            while not stop.is_set():
+                ws.send(frame)
+
+    with opened(url) as vanishing, opened(url) as silent, opened(url) as ws:
+        vanishing.send(frame)
+        vanishing.socket.close()
+        sender = threading.Thread(target=flood, args=[silent], daemon=True)
+        sender.start()
+        receive(ws)
+        for number in range(1, 6):
+            ws.send(frame)
+            assert receive(ws)["frame"] == number
+        stop.set()
+        silent.socket.close()
+        sender.join(timeout=10)
+
+
+def test_pages_of_other_origins_are_refused(url: str) -> None:
+    with opened(url, origin=Origin("https://elsewhere.example")) as ws:
+        code, reason = close_of(ws)
+    assert code == 1008
+    assert "origin" in reason
+    same = url.replace("ws://", "http://").removesuffix("/stream")
+    with opened(url, origin=Origin(same)) as ws:
+        assert receive(ws)["type"] == "ready"
+
+
+def test_keys_by_header_subprotocol_or_first_message(frame: bytes) -> None:
+    with running_server(api_keys="sesame,thüre") as http:
+        url = http.replace("http", "ws") + "/stream"
+        encoded = base64.urlsafe_b64encode("thüre".encode()).decode().rstrip("=")
+        protocols = [Subprotocol("mien.v1"), Subprotocol(f"mien.key.{encoded}")]
+        with opened(url, subprotocols=protocols) as ws:
+            assert receive(ws)["type"] == "ready"
+            assert ws.subprotocol == "mien.v1"
+        with opened(url, additional_headers={"X-API-Key": "sesame"}) as ws:
+            assert receive(ws)["type"] == "ready"
+        with opened(url) as ws:
+            ws.send(json.dumps({"type": "authenticate", "key": "sesame"}))
+            assert receive(ws)["type"] == "ready"
+        for first in (json.dumps({"type": "authenticate", "key": "wrong"}), json.dumps({"type": "configure"}), frame):
+            with opened(url) as ws:
+                ws.send(first)
+                assert close_of(ws)[0] == 1008
+        with opened(url) as ws:  # says nothing
+            assert close_of(ws) == (1008, "This service needs an API key, by subprotocol or first message.")
+
+
+def test_stopping_closes_sessions_with_a_reason(frame: bytes) -> None:
+    with contextlib.ExitStack() as stack:
+        with running_server() as http:
+            ws = stack.enter_context(opened(http.replace("http", "ws") + "/stream"))
+            receive(ws)
+            ws.send(frame)
+            receive(ws)
+        assert close_of(ws) == (1001, "The service is stopping.")

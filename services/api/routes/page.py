@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 _FILES: Final = Path(__file__).parents[1] / "web"
 _HEADERS: Final = {
-    # Pictures are shown from memory (blob:); nothing else comes from anywhere but here.
+    # Nothing comes from anywhere but here. connect-src covers /stream too: 'self' takes in ws and wss of this host.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; "
         "media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -1,10 +1,15 @@
 // Faces as people see them: boxes over the picture, and seven bars for each.
 
-const COLORS = ["#2f7de1", "#d9622b", "#2e9b57", "#a24fc0", "#c2a100", "#d43d6b", "#1b9aaa"];
-
-export function colorOf(index) {
-  return COLORS[index % COLORS.length];
-}
+// A colour for each emotion, told apart in light and dark and by most colour-blind people.
+export const EMOTION_COLORS = {
+  angry: "#c9372c",
+  disgust: "#7a9a01",
+  fear: "#8250df",
+  happy: "#b77900",
+  neutral: "#7d8590",
+  sad: "#2f7de1",
+  surprise: "#d6409f",
+};
 
 export function percent(probability) {
   return `${Math.round(probability * 100)} %`;
@@ -17,61 +22,79 @@ export function describeFaces(faces) {
   return `${faces.length} ${faces.length === 1 ? "face" : "faces"}: ${each.join(", ")}`;
 }
 
-/** Boxes and labels, with `scale` canvas pixels for each pixel of the image. */
-export function drawFaces(context, faces, scale) {
-  const size = Math.max(14, Math.round(context.canvas.width / 45));
+/** Boxes and labels, with `scale` canvas pixels for each pixel of the image; `mirrored` as a mirror shows them. */
+export function drawFaces(context, faces, scale, mirrored = false) {
+  const { canvas } = context;
+  const size = 14 * (canvas.clientWidth ? canvas.width / canvas.clientWidth : 1); // as large as the page's own text
   context.font = `600 ${size}px system-ui, sans-serif`;
   context.textBaseline = "middle";
-  faces.forEach((face, index) => {
-    const x = face.box.x * scale;
-    const y = face.box.y * scale;
+  for (const face of faces) {
     const width = face.box.width * scale;
     const height = face.box.height * scale;
-    const label = `${face.emotion} ${percent(face.probabilities[face.emotion])}`;
-    const tag = { width: context.measureText(label).width + size, height: size * 1.6 };
-    const top = y >= tag.height ? y - tag.height : y + height;
-    context.strokeStyle = colorOf(index);
+    const left = face.box.x * scale;
+    const x = mirrored ? canvas.width - left - width : left;
+    const y = face.box.y * scale;
+    const color = EMOTION_COLORS[face.emotion];
+    context.strokeStyle = color;
     context.lineWidth = Math.max(2, size / 6);
     context.strokeRect(x, y, width, height);
-    context.fillStyle = colorOf(index);
-    context.fillRect(x - context.lineWidth / 2, top, tag.width, tag.height);
-    context.fillStyle = "#ffffff";
-    context.fillText(label, x + size / 2, top + tag.height / 2);
+    drawLabel(context, face, { x, y, height }, size, color);
+  }
+}
+
+function drawLabel(context, face, box, size, color) {
+  const label = `${face.emotion} ${percent(face.probabilities[face.emotion])}`;
+  const width = context.measureText(label).width + size;
+  const height = size * 1.6;
+  const x = Math.max(0, Math.min(box.x - context.lineWidth / 2, context.canvas.width - width));
+  const top = box.y >= height ? box.y - height : Math.min(box.y + box.height, context.canvas.height - height);
+  context.fillStyle = color;
+  context.fillRect(x, top, width, height);
+  context.fillStyle = "#ffffff";
+  context.shadowColor = "rgb(0 0 0 / 60%)";
+  context.shadowBlur = size / 5;
+  context.fillText(label, x + size / 2, top + height / 2);
+  context.shadowBlur = 0;
+}
+
+/** A card for each face in `list`. Cards are kept and updated: at 15 frames a second, new ones would flicker. */
+export function listFaces(list, faces) {
+  while (list.children.length > faces.length) list.lastElementChild.remove();
+  faces.forEach((face, index) => {
+    const item = list.children[index] ?? list.appendChild(card(Object.keys(face.probabilities)));
+    update(item, face, face.id ?? index + 1);
   });
 }
 
-/** A card for each face in `list`, its most probable emotion first to be read. */
-export function listFaces(list, faces) {
-  list.replaceChildren(...faces.map((face, index) => card(face, index)));
-}
-
-function card(face, index) {
+function card(emotions) {
   const item = document.createElement("li");
   item.className = "face";
-  item.style.setProperty("--face", colorOf(index));
   const title = document.createElement("h3");
-  const number = document.createElement("span");
-  number.textContent = `Face ${index + 1}: ${face.emotion}`;
-  title.append(number);
   const bars = document.createElement("dl");
-  for (const [emotion, probability] of Object.entries(face.probabilities)) {
-    bars.append(...bar(emotion, probability, emotion === face.emotion));
+  for (const emotion of emotions) {
+    const name = document.createElement("dt");
+    name.textContent = emotion;
+    const meter = document.createElement("dd");
+    const progress = document.createElement("progress");
+    progress.max = 1;
+    progress.setAttribute("aria-label", emotion);
+    meter.append(progress);
+    const value = document.createElement("dd");
+    value.dataset.emotion = emotion;
+    bars.append(name, meter, value);
   }
   item.append(title, bars);
   return item;
 }
 
-function bar(emotion, probability, isTop) {
-  const name = document.createElement("dt");
-  name.textContent = emotion;
-  name.classList.toggle("top", isTop);
-  const meter = document.createElement("dd");
-  const progress = document.createElement("progress");
-  progress.max = 1;
-  progress.value = probability;
-  progress.setAttribute("aria-label", emotion);
-  meter.append(progress);
-  const value = document.createElement("dd");
-  value.textContent = percent(probability);
-  return [name, meter, value];
+function update(item, face, number) {
+  item.style.setProperty("--face", EMOTION_COLORS[face.emotion]);
+  item.querySelector("h3").textContent = `Face ${number}: ${face.emotion}`;
+  for (const value of item.querySelectorAll("dd[data-emotion]")) {
+    const emotion = value.dataset.emotion;
+    const probability = face.probabilities[emotion];
+    value.textContent = percent(probability);
+    value.previousElementSibling.firstElementChild.value = probability;
+    value.previousElementSibling.previousElementSibling.classList.toggle("top", emotion === face.emotion);
+  }
 }

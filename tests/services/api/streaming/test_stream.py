@@ -43,13 +43,17 @@ def receive(ws: ClientConnection, within_s: float = 20) -> dict[str, Any]:
 
 def close_of(ws: ClientConnection, within_s: float = 20) -> tuple[int, str]:
     """The code and reason with which the server closes, whatever it says before."""
-    deadline = time.monotonic() + within_s
     with pytest.raises(ConnectionClosed) as closed:
-        while time.monotonic() < deadline:
-            ws.recv(timeout=within_s)
+        drain(ws, within_s)
     frame = closed.value.rcvd
     assert frame is not None, "the connection was cut"
     return frame.code, frame.reason
+
+
+def drain(ws: ClientConnection, within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        ws.recv(timeout=within_s)
 
 
 def metric(url: str, name: str, **labels: str) -> float:

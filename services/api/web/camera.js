@@ -1,0 +1,47 @@
+// The camera: which there are, starting one, and what to do when there is none.
+
+const WANTED = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } };
+
+const HELP = {
+  NotAllowedError:
+    "The camera was refused. Allow it for this page: in the address bar's site settings, and in the system's privacy settings.",
+  NotFoundError: "There is no camera. Connect one and start again, or choose a picture instead.",
+  NotReadableError: "The camera is in use by another program. Close that and start again.",
+  OverconstrainedError: "That camera is gone. Choose another.",
+};
+
+/** Start a camera and show it in `video`; throws an Error that a person can read. */
+export async function startCamera(video, deviceId) {
+  if (!window.isSecureContext || !navigator.mediaDevices) {
+    throw new Error(
+      "Browsers give the camera only to pages from https or from localhost. Open this page so, or choose a picture instead.",
+    );
+  }
+  const constraints = { audio: false, video: deviceId ? { ...WANTED, deviceId: { exact: deviceId } } : WANTED };
+  try {
+    video.srcObject = await navigator.mediaDevices.getUserMedia(constraints);
+    await video.play();
+  } catch (error) {
+    stopCamera(video);
+    throw new Error(HELP[error.name] ?? `The camera does not start: ${error.message}`);
+  }
+}
+
+export function stopCamera(video) {
+  for (const track of video.srcObject?.getTracks() ?? []) track.stop();
+  video.srcObject = null;
+}
+
+/** Fill `select` with the cameras there are; hidden, with its label, where there is no choice. */
+export async function listCameras(select, label, video) {
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  const cameras = devices.filter((device) => device.kind === "videoinput");
+  const current = video.srcObject?.getVideoTracks()[0]?.getSettings().deviceId;
+  select.replaceChildren(
+    ...cameras.map((camera, index) => {
+      const name = camera.label || `Camera ${index + 1}`;
+      return new Option(name, camera.deviceId, false, camera.deviceId === current);
+    }),
+  );
+  select.hidden = label.hidden = cameras.length < 2;
+}

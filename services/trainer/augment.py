@@ -17,6 +17,8 @@ def vary(face: GrayImage, config: AugmentConfig, rng: np.random.Generator) -> np
     contrast, brightness = rng.uniform(*config.contrast), rng.uniform(*config.brightness)
     shift = rng.uniform(-config.brightness_shift, config.brightness_shift)
     varied = np.clip(((varied - 128) * contrast + 128) * brightness + shift, 0, 255).astype(np.float32)
+    if rng.random() < config.degrade_share:
+        varied = _degrade(varied, rng)
     if rng.random() < config.erase_share:
         _erase(varied, config, rng)
     return np.asarray(varied, np.float32)
@@ -45,6 +47,18 @@ def _move(face: GrayImage, config: AugmentConfig, rng: np.random.Generator) -> G
     affine = np.column_stack([matrix, offset])
     moved = cv2.warpAffine(face, affine, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(moved, np.uint8)
+
+
+def _degrade(face: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Blur, coarsen or add noise, one of the three: what small faces and dark rooms do."""
+    kind, size = rng.integers(3), face.shape[0]
+    if kind == 0:
+        return np.asarray(cv2.GaussianBlur(face, (0, 0), rng.uniform(0.4, 1.4)), np.float32)
+    if kind == 1:
+        return np.clip(face + rng.normal(0, rng.uniform(3, 20), face.shape), 0, 255).astype(np.float32)
+    coarse = int(rng.integers(size // 3, size))
+    small = cv2.resize(face, (coarse, coarse), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _erase(face: npt.NDArray[np.float32], config: AugmentConfig, rng: np.random.Generator) -> None:

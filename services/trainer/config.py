@@ -66,6 +66,7 @@ class AugmentConfig(_Section):
     contrast: Span = (1, 1)  # a factor around mid-grey
     erase_share: Share = 0  # of the images lose one patch
     erase_px: tuple[int, int] = (6, 20)
+    degrade_share: Share = 0  # of the images are blurred, noisy or coarse, as cameras make them
     mixup_alpha: Annotated[float, Field(ge=0)] = 0  # 0 is none
     mixup_share: Share = 0.5  # of the batches
 

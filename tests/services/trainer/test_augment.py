@@ -113,3 +113,11 @@ def test_square_root_sampling_shows_rare_classes_more_often(drawn: Dataset, brie
         seen.append(batches[0][1].round(6))
     share = np.concatenate(seen)[:, 1].mean()
     assert share == pytest.approx(1 / 3, abs=0.04)
+
+
+def test_degrading_blurs_coarsens_or_adds_noise(rng: np.random.Generator) -> None:
+    checkers = (np.indices((48, 48)).sum(axis=0) % 2 * 100 + 78).astype(np.uint8)
+    spreads = [float(vary(checkers, AugmentConfig(degrade_share=1), rng).std()) for _ in range(60)]
+    assert min(spreads) < 30  # blurred or coarse: the pattern is gone
+    assert max(spreads) > 51  # noisy
+    assert len(set(spreads)) > 40

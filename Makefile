@@ -34,6 +34,7 @@ train: $(VENV)/.trainer ## train CONFIG on DATA into WORKDIR; goes on where it w
 bench: $(VENV)/.dev ## speed and memory, as ratios
 	@$(BIN)/python -m benchmarks.pipeline
 	@$(BIN)/python -m benchmarks.load
+	@$(BIN)/python -m benchmarks.stream
 
 yunet: $(VENV)/.api ## fetch YuNet, the better face detector
 	@$(BIN)/python -m services.api.fetch_yunet

@@ -1,46 +1,14 @@
 """`python -m benchmarks.load`: a real server under one client and under many; ratios to the one."""
 
 import argparse
-import os
-import re
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx2
 import numpy as np
 
 from benchmarks.scenes import scene_jpeg
-
-
-@contextmanager
-def server() -> Iterator[str]:
-    """The URL of a fresh server on a free port; prints how long it took to be ready."""
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "services.api"],
-        env=os.environ | {"MIEN_PORT": "0"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        url = re.search(r"page (http://\S+?)/ ", process.stdout.readline())
-        assert url, "the server did not start"
-        httpx2.get(f"{url[1]}/readyz").raise_for_status()
-        print(f"cold start to ready: {time.perf_counter() - started:.2f} s")
-        yield url[1]
-        for line in httpx2.get(f"{url[1]}/metrics").text.splitlines():
-            if line.startswith("process_resident_memory_bytes"):
-                print(f"memory of the server afterwards: {float(line.split()[1]) / 1e6:.0f} MB")
-    finally:
-        process.terminate()
-        process.wait()
-        process.stdout.close()
+from benchmarks.server import memory_mb, server
 
 
 def load(url: str, clients: int, seconds: float, image: bytes) -> tuple[float, float, float, int]:
@@ -84,6 +52,7 @@ def main() -> None:
             rate, p50, p95, refused = load(url, clients, seconds, image)
             first = first or rate
             print(f"{clients:8}{rate:11.1f}{rate / first:7.2f}{p50:9.1f}{p95:9.1f}{refused:9}")
+        print(f"memory of the server afterwards: {memory_mb(url):.0f} MB")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_
 from tests.conftest import running_server
 
 CHROMIUM = Path("/usr/bin/chromium")
+SLOW_MS = 30_000  # that a loaded machine may take for what is shown
 Launch = Callable[..., Browser]
 
 

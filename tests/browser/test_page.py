@@ -15,11 +15,10 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from shared.pipeline.detect import HaarDetector
-from tests.browser.conftest import Launch, watch
+from tests.browser.conftest import SLOW_MS, Launch, watch
 from tests.conftest import overlap, running_server
 
 HAPPY = (183, 121, 0)  # the colour of the box around a happy face
-SLOW_MS = 30_000
 
 
 def start_camera(page: Page) -> None:

@@ -1,0 +1,50 @@
+"""A real server for benchmarks that need one."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+from prometheus_client.parser import text_string_to_metric_families
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """The URL of a fresh server on a free port, with the settings of the environment."""
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.api"],
+        env=os.environ | {"MIEN_PORT": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        url = re.search(r"page (http://\S+?)/ ", process.stdout.readline())
+        assert url, "the server did not start"
+        httpx2.get(f"{url[1]}/readyz").raise_for_status()
+        print(f"cold start to ready: {time.perf_counter() - started:.2f} s")
+        yield url[1]
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+def metric(url: str, name: str, **labels: str) -> float:
+    """The value of one of the server's metrics."""
+    for family in text_string_to_metric_families(httpx2.get(f"{url}/metrics").text):
+        for sample in family.samples:
+            if sample.name == name and labels.items() <= sample.labels.items():
+                return float(sample.value)
+    return 0.0
+
+
+def memory_mb(url: str) -> float:
+    """Resident memory of the server in megabytes."""
+    return metric(url, "process_resident_memory_bytes") / 1e6

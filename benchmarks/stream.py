@@ -1,0 +1,185 @@
+"""`python -m benchmarks.stream`: video sessions against a real server; every figure is a ratio within this run."""
+
+import argparse
+import asyncio
+import io
+import itertools
+import json
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import cv2
+import httpx2
+import numpy as np
+from PIL import Image
+from websockets.asyncio.client import connect
+
+from benchmarks.pipeline import milliseconds
+from benchmarks.scenes import scene_jpeg
+from benchmarks.server import memory_mb, metric, server
+from services.api.service import open_analyzer, open_detector
+from services.api.settings import Settings
+from services.api.streaming.tracking import Tracker
+from services.api.workers import available_cpus
+from shared.analyzer import Options
+from shared.pipeline.crop import Box
+from shared.pipeline.decode import ImageLimits, decode
+
+SESSIONS = 8
+OVERLOAD = 3
+
+
+@dataclass(slots=True)
+class Client:
+    """What one session saw: lags in ms, frames sent, answered and passed over."""
+
+    lags: list[float] = field(default_factory=list)
+    sent: int = 0
+    dropped: int = 0
+
+
+async def session(url: str, frame: bytes, a_second: float, seconds: float) -> Client:
+    """Send `frame` so often for so long, whatever is answered."""
+    client, sent_at = Client(), {}
+    async with connect(url, compression=None, max_size=None) as socket:
+        await socket.recv()
+        end = time.perf_counter() + seconds
+
+        async def read() -> None:
+            async for text in socket:
+                answer = json.loads(text)
+                client.lags.append((time.perf_counter() - sent_at[answer["frame"]]) * 1000)
+                client.dropped += answer["dropped"]
+
+        reader = asyncio.create_task(read())
+        due = time.perf_counter()
+        while time.perf_counter() < end:
+            client.sent += 1
+            sent_at[client.sent] = time.perf_counter()
+            await socket.send(frame)
+            due += 1 / a_second
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        await asyncio.sleep(1.5)
+        reader.cancel()
+    return client
+
+
+def one_session(url: str, frame: bytes, seconds: float) -> None:
+    """One webcam: whether every frame is answered, and how much later than by /predict."""
+    times = []
+    with httpx2.Client() as http:
+        for _ in range(60):
+            started = time.perf_counter()
+            http.post(f"{url}/predict", content=frame, headers={"Content-Type": "image/jpeg"}).raise_for_status()
+            times.append((time.perf_counter() - started) * 1000)
+            time.sleep(1 / 15)
+    predict = float(np.median(times[10:]))
+    client = asyncio.run(session(stream_url(url), frame, 15, seconds))
+    p50, p95 = np.percentile(client.lags, [50, 95])
+    print("\none session, 640x480 at 15 frames a second")
+    print(f"  answered {len(client.lags)} of {client.sent}, dropped {client.dropped}")
+    print(f"  /predict, unloaded {predict:7.1f} ms   x1.00")
+    print(f"  lag p50            {p50:7.1f} ms   x{p50 / predict:.2f}")
+    print(f"  lag p95            {p95:7.1f} ms   x{p95 / predict:.2f}")
+
+
+def many_sessions(url: str, frame: bytes, seconds: float) -> None:
+    """Eight sessions that offer three times what the machine can do: shares, lag, drops, memory."""
+    analyzer = open_analyzer(Settings())
+    work = milliseconds(lambda: analyzer.analyze(frame, Options()))
+    workers = Settings().workers or available_cpus()
+    a_second = workers * 1000 / work * OVERLOAD / SESSIONS
+
+    async def all_of_them(seconds: float) -> list[Client]:
+        return list(
+            await asyncio.gather(*(session(stream_url(url), frame, a_second, seconds) for _ in range(SESSIONS)))
+        )
+
+    asyncio.run(all_of_them(2))
+    memory = memory_mb(url)
+    clients = asyncio.run(all_of_them(seconds))
+    answered = np.array([len(client.lags) for client in clients])
+    lag = float(np.percentile([value for client in clients for value in client.lags], 95))
+    turn = SESSIONS * seconds * 1000 / answered.sum()  # how long one frame of every session takes
+    sent, dropped = sum(client.sent for client in clients), sum(client.dropped for client in clients)
+    print(f"\n{SESSIONS} sessions, {a_second:.0f} frames a second each: {OVERLOAD} times what {workers} workers can do")
+    print(f"  answered {answered.sum()} of {sent}, dropped {dropped}")
+    print(f"  shares of the sessions, of the mean: {(answered / answered.mean()).round(2).tolist()}")
+    print(f"  one frame of every session {turn:7.1f} ms   x1.00")
+    print(f"  lag p95                    {lag:7.1f} ms   x{lag / turn:.2f}")
+    print(f"  memory {memory:.0f} MB before, {memory_mb(url):.0f} MB after: x{memory_mb(url) / memory:.2f}")
+    print(f"  the server counted {metric(url, 'mien_stream_frames_dropped_total', reason='newer'):.0f} dropped frames")
+
+
+def smoothing(seconds: float) -> None:
+    """A face that does not change, with noise and jitter: how often the shown emotion changes, raw and smoothed."""
+    analyzer, rng = open_analyzer(Settings()), np.random.default_rng(0)
+    picture = decode(scene_jpeg(640, 480), ImageLimits()).pixels
+    face = cv2.GaussianBlur(picture, (0, 0), 4)  # as out of focus: two emotions are close, and noise decides
+    tracker, seen = Tracker(Settings().smoothing_ms / 1000), defaultdict(list)
+    for number in range(int(seconds * 30)):
+        shifted = np.roll(face, rng.integers(-3, 4, 2), axis=(0, 1)).astype(np.float32)
+        noisy = np.clip(shifted * rng.uniform(0.8, 1.1) + rng.normal(0, 14, face.shape), 0, 255).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(noisy[:, :, ::-1]).save(buffer, "JPEG", quality=60)
+        for tracked in tracker.update(analyzer.analyze(buffer.getvalue(), Options()).faces, number / 15):
+            seen[tracked.id].append((tracked.face.emotion, tracked.emotion))
+    longest = max(seen.values(), key=len)
+    raw, shown = (sum(a != b for a, b in itertools.pairwise(values)) for values in zip(*longest, strict=True))
+    print(f"\nsmoothing, {len(longest)} noisy frames of one still face")
+    print(f"  changes of the raw top emotion   {raw:4d}   x1.00")
+    print(f"  changes of the shown emotion     {shown:4d}   x{shown / max(raw, 1):.2f}")
+
+
+def every_second_frame() -> None:
+    """Whether detecting in every second frame, and guessing the boxes between, would pay."""
+    analyzer, detector = open_analyzer(Settings()), open_detector(Settings())
+    frame = scene_jpeg(640, 480)
+    picture = decode(frame, ImageLimits()).pixels
+    whole = milliseconds(lambda: analyzer.analyze(frame, Options()))
+    detect = milliseconds(lambda: detector.detect(picture, 0.6))
+    boxes: list[Box] = []
+    for number in range(60):  # a head that nods and leans: 80 px to and fro in two seconds
+        turn = number / 30 * 2 * np.pi
+        moved = np.roll(picture, (int(20 * np.sin(2 * turn)), int(40 * np.sin(turn))), axis=(0, 1))
+        boxes += [found.box for found in detector.detect(moved, 0.6)[:1]]
+    guesses = [
+        Box(2 * b.x - a.x, 2 * b.y - a.y, b.width, b.height) for a, b in zip(boxes[0::2], boxes[2::2], strict=False)
+    ]
+    seen = boxes[4::2][: len(guesses)]
+    overlaps = [overlap(guess, box) for guess, box in zip(guesses, seen, strict=False)]
+    print("\ndetecting in every second frame, the boxes between guessed from the last two")
+    print(f"  a frame with detection {whole:6.1f} ms   x1.00, of which detection {detect / whole:.2f}")
+    print(f"  a frame on average     {whole - detect / 2:6.1f} ms   x{(whole - detect / 2) / whole:.2f}")
+    print(f"  guessed against seen boxes: overlap {np.mean(overlaps):.2f} on average, {np.min(overlaps):.2f} at worst")
+
+
+def overlap(one: Box, other: Box) -> float:
+    """Intersection over union."""
+    width = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
+    height = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
+    both = max(width, 0) * max(height, 0)
+    return both / (one.width * one.height + other.width * other.height - both)
+
+
+def stream_url(url: str) -> str:
+    """Where the same server streams."""
+    return url.replace("http", "ws", 1) + "/stream"
+
+
+def main() -> None:
+    """Print every comparison."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=15)
+    seconds = parser.parse_args().seconds
+    frame = scene_jpeg(640, 480)
+    with server() as url:
+        one_session(url, frame, seconds)
+        many_sessions(url, frame, seconds)
+    smoothing(seconds)
+    every_second_frame()
+
+
+if __name__ == "__main__":
+    main()

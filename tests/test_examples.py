@@ -1,0 +1,108 @@
+"""Every example runs, against a real server."""
+
+import csv
+import functools
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, expect
+
+from tests.browser.conftest import SLOW_MS, launch, playwright, video, with_camera
+from tests.conftest import ROOT, running_server
+
+__all__ = ["launch", "playwright", "video", "with_camera"]  # fixtures of the browser's tests
+
+
+@pytest.fixture(scope="module")
+def files() -> Iterator[str]:
+    """The URL from which the examples are served, as a page of somebody else's."""
+    handler = functools.partial(QuietHandler, directory=ROOT / "examples")
+    with http.server.ThreadingHTTPServer(("localhost", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://localhost:{server.server_port}"
+        server.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def server(files: str) -> Iterator[str]:
+    with running_server(detect_side_px=320, allowed_origins=files) as url:
+        yield url
+
+
+@pytest.fixture
+def film(scene: Image.Image, tmp_path: Path) -> Path:
+    """A second of the astronaut, who moves a little."""
+    picture = cv2.cvtColor(np.asarray(scene), cv2.COLOR_RGB2BGR)
+    path = tmp_path / "film.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 15, (640, 480))
+    for number in range(15):
+        writer.write(np.roll(picture, 3 * number, axis=1))
+    writer.release()
+    return path
+
+
+def stream_video(*arguments: object, status: int = 0) -> str:
+    command = [sys.executable, ROOT / "examples/stream_video.py", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_film_becomes_a_labelled_film_a_table_and_a_plot(server: str, film: Path, tmp_path: Path) -> None:
+    url = server.replace("http", "ws") + "/stream"
+    said = stream_video(film, "--url", url, "--out", tmp_path / "talk")
+    assert re.search(r"15 readings of 1 faces", said)
+    with (tmp_path / "talk.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["seconds"]) for row in rows] == pytest.approx([n / 15 for n in range(15)], abs=1e-3)
+    assert {row["emotion"] for row in rows} == {"happy"}
+    assert {row["face"] for row in rows} == {"1"}
+    labelled = cv2.VideoCapture(str(tmp_path / "talk.mp4"))
+    assert labelled.get(cv2.CAP_PROP_FRAME_COUNT) == 15
+    there, picture = labelled.read()
+    original = cv2.VideoCapture(str(film)).read()[1]
+    assert there
+    assert np.abs(picture.astype(int) - original).max() > 60  # a box was drawn
+    with Image.open(tmp_path / "talk.png") as plot:
+        assert plot.width > 800
+
+
+def test_a_source_or_server_that_is_not_there_is_told(film: Path, tmp_path: Path, server: str) -> None:
+    url = server.replace("http", "ws") + "/stream"
+    assert "cannot be opened" in stream_video(tmp_path / "none.mp4", "--url", url, status=1)
+    refused = stream_video(film, "--url", "ws://localhost:9/stream", status=1)
+    assert "error: ws://localhost:9/stream" in refused
+    assert "Traceback" not in refused
+
+
+def test_curl_sends_a_picture_in_three_ways(server: str) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("no curl; `apt-get install curl` installs it")
+    command = ["sh", "examples/curl.sh", "services/api/web/example.jpg", server]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [answer["faces"][0]["emotion"] for answer in answers[:3]] == ["happy"] * 3
+    assert answers[3]["status"] == "ok"
+
+
+def test_the_ten_lines_for_a_page_of_your_own(server: str, files: str, with_camera: Browser) -> None:
+    context = with_camera.new_context(permissions=["camera"])
+    page = context.new_page()
+    page.goto(f"{files}/page.html?server={server.removeprefix('http://')}")
+    expect(page.locator("#answer")).to_have_text("happy", timeout=SLOW_MS)
+    context.close()

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
+from services.trainer.__main__ import main
 from shared.emotions import EMOTIONS
 from shared.manifest import load_manifest
 from tests.conftest import ROOT, running_server
@@ -89,18 +90,20 @@ def test_the_same_command_evaluates_the_exported_model(exported: Path) -> None:
     assert json.loads(out.read_text())["test"] == metrics["test"]
 
 
-def test_errors_of_the_command_line_are_one_line_and_status_2(exported: Path, tmp_path: Path) -> None:
+def test_errors_of_the_command_line_are_one_line_and_status_2(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     home = exported.parents[1]
     other = write_csv(tmp_path / "other.csv", {"Training": 2, "PublicTest": 1, "PrivateTest": 1})
-    trainer("prepare", other, "--out", tmp_path / "other.npz")
+    assert main(["prepare", str(other), "--out", str(tmp_path / "other.npz")]) == 0
     before = (exported / "manifest.json").read_bytes()
-    refused = trainer(
-        "export", "--workdir", home / "run", "--data", tmp_path / "other.npz", "--out", exported, status=2
-    )
-    assert "error: " in refused
+    data = ["--data", str(tmp_path / "other.npz")]
+    assert main(["export", "--workdir", str(home / "run"), *data, "--out", str(exported)]) == 2
+    refused = capsys.readouterr().err.splitlines()[-1]
+    assert refused.startswith("error: ")
     assert "other data" in refused
-    assert "Traceback" not in refused
     assert (exported / "manifest.json").read_bytes() == before
-    assert "There is no model" not in trainer("evaluate", exported, "--data", home / "faces.npz")
-    assert "holds no run" not in trainer("evaluate", home / "run", "--data", home / "faces.npz", "--split", "test")
-    assert "holds no run" in trainer("evaluate", tmp_path, "--data", home / "faces.npz", status=2)
+    assert main(["evaluate", str(tmp_path), *data]) == 2
+    assert "holds no run" in capsys.readouterr().err
+    assert main(["prepare", str(tmp_path / "none.csv"), "--out", str(tmp_path / "none.npz")]) == 2
+    assert "There is no file" in capsys.readouterr().err

@@ -18,7 +18,7 @@ SLOW_MS = 30_000  # that a loaded machine may take for what is shown
 Launch = Callable[..., Browser]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it runs, nothing else in this thread may have an event loop
 def playwright() -> Iterator[Playwright]:
     if not CHROMIUM.exists():
         message = f"no {CHROMIUM}; `apt-get install chromium` installs it"
@@ -29,7 +29,7 @@ def playwright() -> Iterator[Playwright]:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def launch(playwright: Playwright) -> Iterator[Launch]:
     """Start a browser with these switches; all of them end with the tests."""
     browsers: list[Browser] = []
@@ -61,7 +61,7 @@ def video(scene: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def with_camera(launch: Launch, video: Path) -> Browser:
     return launch(
         "--use-fake-device-for-media-stream",

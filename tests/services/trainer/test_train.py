@@ -58,6 +58,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(drawn_csv: Path, tmp_path: P
         command = [sys.executable, "-m", "services.trainer", "train", "--config", config, "--data", data]
         return subprocess.Popen([*command, "--workdir", workdir], cwd=ROOT, stderr=subprocess.DEVNULL)
 
+    straight = start(tmp_path / "straight")
     killed = start(tmp_path / "killed")
     deadline = time.monotonic() + 120
     while not (tmp_path / "killed/checkpoint.npz").exists():
@@ -70,7 +71,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(drawn_csv: Path, tmp_path: P
     whole = Workdir(tmp_path / "killed").read_history()
     assert 1 <= len(whole) < 4
     assert start(tmp_path / "killed").wait() == 0
-    assert start(tmp_path / "straight").wait() == 0
+    assert straight.wait() == 0
     ours, theirs = (Workdir(tmp_path / name).read_history() for name in ("killed", "straight"))
     for mine, straight in zip(without_seconds(ours), without_seconds(theirs), strict=True):
         assert mine == pytest.approx(straight, abs=1e-4)

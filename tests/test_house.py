@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from pydantic import SecretStr
 
 from tests.conftest import ROOT
 
@@ -37,8 +38,9 @@ def test_every_setting_is_documented() -> None:
         variable = f"`{PREFIX}{name.upper()}`"
         line = next((line for line in table.splitlines() if line.startswith(f"| {variable} |")), None)
         assert line is not None, f"{variable} is not in docs/operations.md"
-        default = getattr(field.default, "get_secret_value", lambda value=field.default: str(value))()
-        assert (f"| `{default}` |" if default else "|  |") in line, line
+        default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+        shown = "" if default in (None, "") else f"`{default}`"
+        assert line.startswith(f"| {variable} | {shown} |"), line
         assert field.description in line, line
 
 

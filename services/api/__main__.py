@@ -1,18 +1,17 @@
 """`python -m services.api`: serve with the settings of the environment."""
 
-import logging
 import signal
 import sys
 
 from pydantic import ValidationError
 
+from services.api import logs
 from services.api.server import Server
 from services.api.settings import PREFIX, Settings, unknown_settings
 
 
 def main() -> int:
     """Serve until stopped; 2 with a line for each setting that cannot be."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = Settings()
     except ValidationError as error:
@@ -23,6 +22,7 @@ def main() -> int:
     if unknown := unknown_settings():
         print("\n".join(f"error: {line}" for line in unknown), file=sys.stderr)
         return 2
+    logs.configure(settings.log_format, settings.log_level)
     server = Server(settings)
     # uvicorn stops gracefully and then raises the signal again; a graceful stop is a success.
     for number in (signal.SIGTERM, signal.SIGINT):

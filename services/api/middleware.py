@@ -12,7 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.api.telemetry import Telemetry
 
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHODS: Final = {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
 UNMATCHED: Final = "unmatched"  # unknown paths share one label
+GONE: Final = 499  # as nginx calls it: nobody was there to be answered
 _logger = logging.getLogger("mien.access")
 
 
@@ -29,6 +31,7 @@ class RequestContext:
         state = scope.setdefault("state", {})
         state["request_id"] = _request_id(Request(scope))
         status, started = 500, time.perf_counter()
+        self._telemetry.in_flight.inc()
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -41,21 +44,30 @@ class RequestContext:
         try:
             await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
-            status = 499  # as nginx calls it: nobody was there to be answered
+            status = GONE
         finally:
+            self._telemetry.in_flight.dec()
             self._record(scope, status, time.perf_counter() - started)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        route = scope["state"].get("route") or getattr(scope.get("route"), "path", UNMATCHED)
-        self._telemetry.requests.labels(route, scope["method"], str(status)).inc()
-        self._telemetry.request_seconds.labels(route, scope["method"]).observe(seconds)
+        state, method = scope["state"], scope["method"] if scope["method"] in _METHODS else "other"
+        route = state.get("route") or getattr(scope.get("route"), "path", UNMATCHED)
+        labels = (route, method, f"{status // 100}xx")
+        self._telemetry.requests.labels(*labels).inc()
+        self._telemetry.request_seconds.labels(*labels).observe(seconds)
+        code = state.get("error_code") or ("disconnected" if status == GONE else "internal")
         if status >= 400:
-            self._telemetry.errors.labels(
-                scope["state"].get("error_code", "disconnected" if status == 499 else "internal")
-            ).inc()
-        _logger.info(
-            "%s %s %d %.1f ms %s", scope["method"], scope["path"], status, seconds * 1000, scope["state"]["request_id"]
-        )
+            self._telemetry.errors.labels(code).inc()
+        if code in ("overloaded", "not_ready", "unauthorized"):
+            self._telemetry.rejected.labels(code).inc()
+        details = {
+            "request_id": state["request_id"],
+            "status": status,
+            "duration_ms": round(seconds * 1000, 1),
+            **({"code": code} if status >= 400 else {}),
+            **({"timings_ms": state["timings_ms"]} if "timings_ms" in state else {}),
+        }
+        _logger.info("%s %s", scope["method"], scope["path"], extra=details)
 
 
 def _request_id(request: Request) -> str:

@@ -1,6 +1,7 @@
 """uvicorn with our limits: says where it listens, and stops without losing what it accepted."""
 
 import asyncio
+import signal
 import socket
 from typing import Final
 
@@ -18,6 +19,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, settings: Settings) -> None:
         self._app = create_app(settings)
+        self._reloads: set[asyncio.Task[None]] = set()
         super().__init__(
             uvicorn.Config(
                 self._app,
@@ -34,18 +36,32 @@ class Server(uvicorn.Server):
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and print where."""
+        """Listen, print where, and load the model anew on SIGHUP."""
         await super().startup(sockets)
         if self.started:
+            if hasattr(signal, "SIGHUP"):
+                loop = asyncio.get_running_loop()
+                loop.add_signal_handler(signal.SIGHUP, lambda: self._reloads.add(loop.create_task(self._reload())))
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             everywhere = host in ("127.0.0.1", "0.0.0.0", "::", "::1")  # noqa: S104 # compared only
             url = f"http://{'localhost' if everywhere else host}:{port}"
             print(f"Mien listens: page {url}/  documentation {url}/docs", flush=True)
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Say goodbye to video sessions, then let uvicorn finish the requests that it accepted."""
+    async def _reload(self) -> None:
+        await asyncio.to_thread(self._service.load)
+
+    @property
+    def _service(self) -> Service:
         service = self._app.state.service
         assert isinstance(service, Service)
+        return service
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Be not ready, say goodbye to video sessions, then let uvicorn finish the requests that it accepted."""
+        service = self._service
+        service.telemetry.ready.set(0)
+        service.draining = True
+        await asyncio.sleep(service.settings.drain_delay_s)
         service.stop()
         deadline = asyncio.get_running_loop().time() + _SESSIONS_END_WITHIN_S
         while service.sessions and asyncio.get_running_loop().time() < deadline:

@@ -34,25 +34,34 @@ class Service:
     analyzer: Analyzer | None = None
     reason: str = "The model is being loaded."
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    draining: bool = False  # still answers, but wants no new traffic
     sessions: int = 0
 
     def __post_init__(self) -> None:
         self.workers = Workers(self.settings.workers or available_cpus(), self.settings.queue_size)
+        self.telemetry.watch(self.workers)
 
     def load(self) -> None:
-        """Load and check the model; where that fails the service stays up, not ready, and says why."""
+        """Load, check and warm up the model, then serve it in place of the one before.
+
+        Where that fails, the one before goes on; without one the service stays up, not ready, and says why.
+        """
         cv2.setNumThreads(1)  # the workers share the cores among themselves
+        started = time.perf_counter()
         try:
             analyzer = open_analyzer(self.settings)
             warm_up(analyzer)
         except MienError as error:
             self.reason = str(error)
-            _logger.error("not ready: %s", error)
+            self.telemetry.model_loads.labels("failed").inc()
+            still = f"; still serving {self.analyzer.manifest.version}" if self.analyzer else ""
+            _logger.error("the model cannot be served%s: %s", still, error)
             return
         self.analyzer = analyzer
-        self.telemetry.served(analyzer)
+        self.telemetry.served(analyzer, time.perf_counter() - started)
         manifest = analyzer.manifest
-        _logger.info("serving %s %s with %s", manifest.name, manifest.version, analyzer.detector.name)
+        served = {"model": manifest.name, "version": manifest.version, "detector": analyzer.detector.name}
+        _logger.info("serving", extra=served)
 
     def ready(self) -> Analyzer:
         """What answers. Raises NotReady when nothing can."""
@@ -86,6 +95,7 @@ class Service:
 
     def stop(self) -> None:
         """Be not ready from now on, and let video sessions end; what was accepted still finishes."""
+        self.draining = True
         self.stopping.set()
         self.telemetry.ready.set(0)
 

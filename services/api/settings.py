@@ -8,6 +8,8 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.api.logs import LogFormat
+
 PREFIX: Final = "MIEN_"
 # Read by others than the API: the trainer's image names its commit by it.
 _FOREIGN: Final = {"MIEN_COMMIT"}
@@ -20,6 +22,17 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every interface.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port to listen on; 0 takes a free one.")
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        None, description="Port for /metrics alone, on the same address; without one they are on the service's port."
+    )
+    log_format: LogFormat = Field("auto", description="json, text, or auto: text at a terminal and JSON elsewhere.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least level that is logged."
+    )
+    drain_delay_s: Annotated[float, Field(ge=0, le=300)] = Field(
+        0,
+        description="Seconds between not being ready and refusing connections when stopping, for load balancers to notice.",
+    )
     model: Path = Field(Path("models/default"), description="Model directory: model.onnx and manifest.json.")
     detector: Literal["auto", "haar", "yunet"] = Field(
         "auto", description="Face detector; auto takes YuNet where its file is, Haar otherwise."

@@ -1,17 +1,34 @@
 """Every metric that the service keeps. Labels are bounded: a route template, a stage, an emotion; no path, no id."""
 
 import platform
-from typing import Final
+import time
+from typing import Final, Protocol
 
+from opentelemetry import trace
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
 
-from shared.analyzer import Analysis, Analyzer
+from shared.analyzer import STAGES, Analysis, Analyzer
 from shared.emotions import EMOTIONS
 
 # From a tiny image to a slow machine under load, in seconds.
 _LATENCY_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
 _STAGE_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.035, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+_FACES_BUCKETS: Final = (0, 1, 2, 3, 5, 10, 20, 50)
+_REJECTIONS: Final = ("overloaded", "not_ready", "unauthorized", "sessions", "origin")
+
+
+class Load(Protocol):
+    """What the workers can tell of their load, asked at each scrape."""
+
+    @property
+    def threads(self) -> int: ...
+
+    @property
+    def busy(self) -> int: ...
+
+    @property
+    def waiting(self) -> int: ...
 
 
 class Telemetry:
@@ -21,63 +38,131 @@ class Telemetry:
         disable_created_metrics()  # a second series for each counter, which no query of ours needs
         self.registry = registry
         ProcessCollector(registry=registry)
-        self.requests = Counter(
-            "mien_http_requests", "HTTP requests answered.", ["route", "method", "status"], registry=registry
-        )
+        Info("mien_build", "What this process runs on.", registry=registry).info({"python": platform.python_version()})
+        self._http()
+        self._images()
+        self._streams()
+        self._model()
+
+    def _http(self) -> None:
+        labels = ["route", "method", "status"]  # status by class: 2xx
+        self.requests = Counter("mien_http_requests", "HTTP requests answered.", labels, registry=self.registry)
         self.request_seconds = Histogram(
             "mien_http_request_duration_seconds",
             "From the first byte of a request to the last of its answer.",
-            ["route", "method"],
+            labels,
             buckets=_LATENCY_BUCKETS,
-            registry=registry,
+            registry=self.registry,
         )
+        self.in_flight = Gauge("mien_http_in_flight", "HTTP requests being answered.", registry=self.registry)
+        self.errors = Counter(
+            "mien_errors", "Requests answered with an error, by code.", ["code"], registry=self.registry
+        )
+        self.rejected = Counter(
+            "mien_rejected", "Requests and sessions turned away, by reason.", ["reason"], registry=self.registry
+        )
+        for reason in _REJECTIONS:  # a rate needs the zero before the first
+            self.rejected.labels(reason)
+
+    def _images(self) -> None:
         self.stage_seconds = Histogram(
             "mien_stage_duration_seconds",
             "Time in one stage: waiting for a worker (queue), decode, detect, crop, classify.",
             ["stage"],
             buckets=_STAGE_BUCKETS,
-            registry=registry,
+            registry=self.registry,
         )
         self.faces = Histogram(
-            "mien_faces_per_image", "Faces found in an image.", buckets=(0, 1, 2, 3, 5, 10, 20, 50), registry=registry
+            "mien_faces_per_image", "Faces found in an image.", buckets=_FACES_BUCKETS, registry=self.registry
         )
-        self.predictions = Counter("mien_predictions", "Faces by their top emotion.", ["emotion"], registry=registry)
-        self.errors = Counter(
-            "mien_errors", "Requests answered with an error, by its code.", ["code"], registry=registry
+        self.batch = Histogram(
+            "mien_classify_batch_size",
+            "Faces in one call of the model.",
+            buckets=_FACES_BUCKETS[1:],
+            registry=self.registry,
         )
-        self.sessions = Gauge("mien_stream_sessions", "Video sessions that are open.", registry=registry)
+        self.predictions = Counter(
+            "mien_predictions", "Faces by their top emotion.", ["emotion"], registry=self.registry
+        )
+        self.top_probability = Histogram(
+            "mien_top_probability",
+            "Probability of the top emotion of a face; its mean falls when the pictures drift away from the training's.",
+            buckets=(0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1),
+            registry=self.registry,
+        )
+        for stage in ("queue", *STAGES):
+            self.stage_seconds.labels(stage)
+        for emotion in EMOTIONS:
+            self.predictions.labels(emotion)
+
+    def _streams(self) -> None:
+        self.sessions = Gauge("mien_stream_sessions", "Video sessions that are open.", registry=self.registry)
         self.frames = Counter(
-            "mien_stream_frames", "Video frames by what became of them.", ["outcome"], registry=registry
+            "mien_stream_frames", "Video frames by what became of them.", ["outcome"], registry=self.registry
         )
         self.frames_dropped = Counter(
-            "mien_stream_frames_dropped", "Video frames passed over, by reason.", ["reason"], registry=registry
+            "mien_stream_frames_dropped", "Video frames passed over, by reason.", ["reason"], registry=self.registry
         )
         self.frame_lag_seconds = Histogram(
             "mien_stream_lag_seconds",
             "From the arrival of a video frame to its answer.",
             buckets=_LATENCY_BUCKETS,
-            registry=registry,
+            registry=self.registry,
         )
-        self.ready = Gauge("mien_ready", "1 while images are answered.", registry=registry)
-        self.model_info = Info("mien_model", "The model that is served.", registry=registry)
-        Info("mien_build", "What this process runs on.", registry=registry).info({"python": platform.python_version()})
-        for emotion in EMOTIONS:  # a rate needs the zero before the first
-            self.predictions.labels(emotion)
         for outcome in ("received", "answered", "failed"):
             self.frames.labels(outcome)
         for reason in ("newer", "overload"):
             self.frames_dropped.labels(reason)
 
-    def served(self, analyzer: Analyzer) -> None:
+    def _model(self) -> None:
+        self.ready = Gauge("mien_ready", "1 while images are answered.", registry=self.registry)
+        self.model_info = Info("mien_model", "The model that is served.", registry=self.registry)
+        self.model_load_seconds = Gauge(
+            "mien_model_load_seconds",
+            "How long the served model took to load, check and warm up.",
+            registry=self.registry,
+        )
+        self.model_loads = Counter(
+            "mien_model_loads", "Models loaded at start and on SIGHUP, by result.", ["result"], registry=self.registry
+        )
+        for result in ("ok", "failed"):
+            self.model_loads.labels(result)
+
+    def watch(self, load: Load) -> None:
+        """Ask `load` at each scrape how busy the workers are."""
+        for name, text, ask in (
+            ("mien_workers", "Images that can be worked on at once.", lambda: load.threads),
+            ("mien_workers_busy", "Images being worked on.", lambda: load.busy),
+            ("mien_queue_depth", "Images that wait for a worker.", lambda: load.waiting),
+        ):
+            Gauge(name, text, registry=self.registry).set_function(ask)
+
+    def served(self, analyzer: Analyzer, load_s: float) -> None:
         """Note which model and detector answer from now on."""
         manifest = analyzer.manifest
         self.model_info.info({"name": manifest.name, "version": manifest.version, "detector": analyzer.detector.name})
+        self.model_load_seconds.set(load_s)
+        self.model_loads.labels("ok").inc()
         self.ready.set(1)
 
     def observe(self, analysis: Analysis) -> None:
-        """Count one analysed image."""
+        """Count one analysed image, and trace its stages where traces are collected."""
         for stage, seconds in analysis.timings_s.items():
             self.stage_seconds.labels(stage).observe(seconds)
         self.faces.observe(len(analysis.faces))
+        if analysis.faces:
+            self.batch.observe(len(analysis.faces))
         for face in analysis.faces:
             self.predictions.labels(face.emotion).inc()
+            self.top_probability.observe(max(face.probabilities))
+        _trace(analysis)
+
+
+def _trace(analysis: Analysis) -> None:
+    """A span a stage, below the request's. The stages ran one after another and have just ended."""
+    tracer = trace.get_tracer("mien")
+    at_ns = time.time_ns() - round(sum(analysis.timings_s.values()) * 1e9)
+    for stage, seconds in analysis.timings_s.items():
+        span = tracer.start_span(stage, start_time=at_ns)
+        at_ns += round(seconds * 1e9)
+        span.end(at_ns)

@@ -32,6 +32,16 @@ class Workers:
         """Calls that run or wait."""
         return self._admitted
 
+    @property
+    def busy(self) -> int:
+        """Calls that run."""
+        return min(self._admitted, self.threads)
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a thread."""
+        return self._admitted - self.busy
+
     async def run(self, function: Callable[[], T]) -> T:
         """The result of `function`, run on a thread. Raises Overloaded at once when the queue is full."""
         with self._lock:

@@ -20,7 +20,7 @@ async def livez() -> Health:
 async def readyz(service: ServiceDep) -> Health:
     """200 once the model was checked and warmed up; 503 with the reason until then and while stopping."""
     analyzer = service.ready()
-    if service.stopping.is_set():
+    if service.draining:
         raise NotReady("The service is stopping.")
     manifest = analyzer.manifest
     return Health(model=ModelName(name=manifest.name, version=manifest.version), detector=analyzer.detector.name)

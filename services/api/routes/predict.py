@@ -51,6 +51,7 @@ async def predict(request: Request, service: ServiceDep, query: Annotated[Predic
     data = await read_image(request, settings.max_upload_bytes)
     options = query.options(settings.max_faces, settings.min_confidence)
     analysis = await unless_gone(request, service.analyze(data, options))
+    request.state.timings_ms = {stage: round(seconds * 1000, 2) for stage, seconds in analysis.timings_s.items()}
     return Prediction.of(analysis, manifest, request.state.request_id)
 
 

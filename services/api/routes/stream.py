@@ -42,26 +42,30 @@ async def stream(websocket: WebSocket, service: ServiceDep) -> None:
 async def _admit(websocket: WebSocket, connection: "_Connection", service: Service) -> None:
     settings = service.settings
     if not origin_allowed(websocket, settings.origins):
+        service.telemetry.rejected.labels("origin").inc()
         raise SessionEnded(Close.POLICY, "Pages of this origin may not connect.")
     if settings.keys and not is_key(presented_key(websocket), settings.keys):
-        await _authenticate(connection, settings.keys)
+        await _authenticate(connection, service)
     if service.analyzer is None or service.stopping.is_set():
+        service.telemetry.rejected.labels("not_ready").inc()
         raise SessionEnded(Close.TRY_LATER, "The service is not ready.")
     if service.sessions >= settings.max_sessions:
+        service.telemetry.rejected.labels("sessions").inc()
         raise SessionEnded(Close.TRY_LATER, "The service has as many sessions as it may.")
 
 
-async def _authenticate(connection: "_Connection", keys: tuple[str, ...]) -> None:
+async def _authenticate(connection: "_Connection", service: Service) -> None:
     """Wait for the key as the first message."""
-    refusal = SessionEnded(Close.POLICY, "This service needs an API key, by subprotocol or first message.")
+    command: messages.Authenticate | messages.Configure | None
     try:
         async with asyncio.timeout(_AUTHENTICATE_WITHIN_S):
             message = await connection.receive()
         command = messages.Command.validate_json(message)
     except (TimeoutError, ValidationError):
-        raise refusal from None
-    if not isinstance(command, messages.Authenticate) or not is_key(command.key, keys):
-        raise refusal
+        command = None
+    if not isinstance(command, messages.Authenticate) or not is_key(command.key, service.settings.keys):
+        service.telemetry.rejected.labels("unauthorized").inc()
+        raise SessionEnded(Close.POLICY, "This service needs an API key, by subprotocol or first message.")
 
 
 async def _serve(connection: "_Connection", service: Service) -> None:

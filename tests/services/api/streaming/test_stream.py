@@ -199,9 +199,13 @@ def test_a_frame_of_too_many_pixels_is_an_error_and_one_of_too_many_bytes_the_en
         receive(ws)
         ws.send(huge)
         assert receive(ws)["code"] == "image_too_large"
-        with contextlib.suppress(ConnectionClosed):
-            ws.send(b"\xff" * 20_000_000)
-        assert close_of(ws)[0] == 1009
+    codes = set()
+    for _ in range(5):  # what is still on its way when the server closes may cut the connection before the code is read
+        with opened(url) as ws, contextlib.suppress(ConnectionClosed, AssertionError):
+            with contextlib.suppress(ConnectionClosed):
+                ws.send(b"\xff" * 20_000_000)
+            codes.add(close_of(ws)[0])
+    assert codes == {1009}
 
 
 def test_more_sessions_than_allowed_are_asked_to_come_later(url: str) -> None:

@@ -8,16 +8,19 @@ DATA ?= data/fer2013.npz
 WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format train bench yunet requirements clean
+.PHONY: help run test containers-test check format train bench yunet requirements clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.api ## serve on http://localhost:8000 (MIEN_PORT, MIEN_MODEL, … as in docs/operations.md)
 	@exec $(BIN)/python -m services.api
 
 test: $(VENV)/.dev ## run every test, setting up all it needs
 	@$(BIN)/python -m pytest
+
+containers-test: $(VENV)/.dev ## build the images and use them: needs Docker, or podman (see tests/deploy/containers.sh)
+	@tests/deploy/containers.sh
 
 check: $(VENV)/.dev ## formatting, lint and types
 	@$(BIN)/ruff format --check .
@@ -40,8 +43,8 @@ yunet: $(VENV)/.api ## fetch YuNet, the better face detector
 	@$(BIN)/python -m services.api.fetch_yunet
 
 requirements: $(VENV)/.dev ## pin requirements/*.txt anew from pyproject.toml
-	@for extras in api trainer dev; do \
-	  case $$extras in dev) all="--all-extras";; *) all="--extra $$extras";; esac; \
+	@for extras in api otel trainer dev; do \
+	  case $$extras in dev) all="--all-extras";; otel) all="--extra api --extra otel";; *) all="--extra $$extras";; esac; \
 	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
 	    $$all pyproject.toml -o requirements/$$extras.txt || exit 1; \
 	done

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -76,14 +77,20 @@ def client(settings: Settings) -> Iterator[TestClient]:
 
 
 @contextmanager
-def running_server(**settings: object) -> Iterator[str]:
-    """The URL of `python -m services.api` with these settings on a free port; it must end with status 0."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MIEN_")}
+def running_process(
+    stderr: int | IO[str] = subprocess.DEVNULL, environment: dict[str, str] | None = None, **settings: object
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """URL and process of `python -m services.api` with these settings on a free port; it must end with status 0."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MIEN_")}
     defaults = {"port": 0, "model": SHIPPED_MODEL, "detector": "haar"}
-    environment |= {f"MIEN_{name.upper()}": str(value) for name, value in (defaults | settings).items()}
-    command = [sys.executable, "-m", "services.api"]
+    clean |= {f"MIEN_{name.upper()}": str(value) for name, value in (defaults | settings).items()}
     server = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-m", "services.api"],
+        cwd=ROOT,
+        env=clean | (environment or {}),
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
     )
     watchdog = threading.Timer(300, server.kill)
     watchdog.start()
@@ -91,13 +98,20 @@ def running_server(**settings: object) -> Iterator[str]:
         assert server.stdout is not None
         found = re.search(r"page (http://\S+?)/ ", server.stdout.readline())
         assert found, "the server did not say where it listens"
-        yield found[1]
+        yield found[1], server
     finally:
         server.terminate()
         status = server.wait(timeout=30)
         watchdog.cancel()
         server.stdout.close()
     assert status == 0
+
+
+@contextmanager
+def running_server(**settings: object) -> Iterator[str]:
+    """The URL of a running service with these settings."""
+    with running_process(**settings) as (url, _):
+        yield url
 
 
 def overlap(box: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:

@@ -95,6 +95,36 @@ class Prediction(BaseModel):
         )
 
 
+class BatchItem(BaseModel):
+    """One file of a batch: its faces with status 200, or its error with the status that it alone would have had."""
+
+    filename: str
+    status: int
+    image: ImageSize | None = None
+    faces: list[FaceModel] | None = None
+    timings_ms: dict[str, float] | None = None
+    code: str | None = None
+    detail: str | None = None
+
+    @classmethod
+    def of(cls, filename: str, analysis: Analysis) -> Self:
+        return cls(
+            filename=filename,
+            status=200,
+            image=ImageSize(width=analysis.width, height=analysis.height),
+            faces=[FaceModel.of(face) for face in analysis.faces],
+            timings_ms={stage: round(seconds * 1000, 3) for stage, seconds in analysis.timings_s.items()},
+        )
+
+
+class BatchPrediction(BaseModel):
+    """A result for each file, in their order."""
+
+    request_id: str
+    model: ModelName
+    results: list[BatchItem]
+
+
 class PredictQuery(BaseModel):
     """What a request may ask for. A parameter that is not one of these is an error, not ignored."""
 

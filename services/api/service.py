@@ -15,10 +15,11 @@ from services.api.settings import Settings
 from services.api.telemetry import Telemetry
 from services.api.workers import Workers, available_cpus
 from shared.analyzer import Analysis, Analyzer, Options
+from shared.annotate import annotate
 from shared.errors import MienError, ModelError
 from shared.manifest import load_manifest
 from shared.pipeline.classify import open_classifier
-from shared.pipeline.decode import ImageLimits
+from shared.pipeline.decode import ImageLimits, decode
 from shared.pipeline.detect import Detector, HaarDetector, YuNetDetector
 
 _logger = logging.getLogger(__name__)
@@ -92,6 +93,20 @@ class Service:
         analysis = await self.workers.run(work)
         self.telemetry.observe(analysis)
         return analysis
+
+    async def annotate(self, data: bytes, options: Options) -> bytes:
+        """The image with its faces drawn on it, as PNG, at its full size. Raises as `analyze` does."""
+        analyzer = self.ready()
+        whole = replace(analyzer.limits, enough_side_px=analyzer.limits.max_side_px)
+
+        def work() -> tuple[Analysis, bytes]:
+            analysis = analyzer.analyze(data, options)
+            drawn = annotate(decode(data, whole).pixels, analysis.faces)
+            return analysis, cv2.imencode(".png", drawn, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()
+
+        analysis, png = await self.workers.run(work)
+        self.telemetry.observe(analysis)
+        return png
 
     def stop(self) -> None:
         """Be not ready from now on, and let video sessions end; what was accepted still finishes."""

@@ -51,6 +51,9 @@ class Settings(BaseSettings):
         32, description="Images that may wait for a worker; more are answered 503."
     )
     max_upload_bytes: Annotated[int, Field(ge=1024)] = Field(10_000_000, description="Largest image file, in bytes.")
+    max_batch_files: Annotated[int, Field(ge=1, le=1000)] = Field(
+        16, description="Most files in one call of /predict/batch; together no larger than four images may be."
+    )
     # Pillow itself refuses above 178 million pixels.
     max_image_pixels: Annotated[int, Field(ge=256, le=178_000_000)] = Field(
         50_000_000, description="Largest image, in pixels; decoding takes about 7 bytes for each."

@@ -8,11 +8,13 @@ from typing import Annotated, Final
 import anyio.to_thread
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from services.api.errors import BadForm, MissingImage, PayloadTooLarge, UnsupportedForm
 
 FIELD: Final = "file"
+FILES: Final = "files"  # of /predict/batch, repeated
 _FORMS: Final = (
     f"Send multipart/form-data with the field '{FIELD}', or the image itself with its type (image/jpeg, say), "
     'or application/json {"image": "<base64 or data URI>"}.'
@@ -44,16 +46,24 @@ async def read_image(request: Request, max_bytes: int) -> bytes:
     raise UnsupportedForm(f"A body of type '{kind or 'none'}' carries no image for us. {_FORMS}")
 
 
-async def _from_form(request: Request, max_bytes: int) -> bytes:
-    limit = max_bytes + 4096  # boundaries and part headers
-    parser = MultiPartParser(request.headers, _limited(request, limit), max_files=1, max_fields=8)
-    parser.spool_max_size = limit + 1  # an upload stays in memory: nothing is stored
+async def read_images(request: Request, max_bytes: int, max_files: int) -> list[tuple[str, bytes]]:
+    """Name and content of each file of a form with the repeated field `files`.
+
+    Raises as read_image does: PayloadTooLarge when all together are larger than `max_bytes`.
+    """
+    form = await _form(request, max_bytes + 1024 * max_files, max_files)
     try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise BadForm(f"The multipart body cannot be read: {error.message} {_FORMS}") from error
-    except KeyError as error:  # no boundary in the Content-Type
-        raise BadForm(f"The multipart body names no boundary. {_FORMS}") from error
+        uploads = [upload for upload in form.getlist(FILES) if not isinstance(upload, str)]
+        if not uploads:
+            there = ", ".join(f"'{name}'" for name in form) or "none"
+            raise MissingImage(f"The form has no files in the field '{FILES}' (fields: {there}).")
+        return [(upload.filename or "", await upload.read()) for upload in uploads]
+    finally:
+        await form.close()
+
+
+async def _from_form(request: Request, max_bytes: int) -> bytes:
+    form = await _form(request, max_bytes + 4096, max_files=1)
     try:
         upload = form.get(FIELD)
         if upload is None or isinstance(upload, str):
@@ -62,6 +72,21 @@ async def _from_form(request: Request, max_bytes: int) -> bytes:
         return await upload.read()
     finally:
         await form.close()
+
+
+async def _form(request: Request, limit: int, max_files: int) -> FormData:
+    """A multipart form of at most `limit` bytes: the files, and the boundaries and headers between them."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        raise UnsupportedForm(f"A body of type '{kind or 'none'}' carries no files. Send multipart/form-data.")
+    parser = MultiPartParser(request.headers, _limited(request, limit), max_files=max_files, max_fields=8)
+    parser.spool_max_size = limit + 1  # an upload stays in memory: nothing is stored
+    try:
+        return await parser.parse()
+    except MultiPartException as error:
+        raise BadForm(f"The multipart body cannot be read: {error.message}") from error
+    except KeyError as error:  # no boundary in the Content-Type
+        raise BadForm("The multipart body names no boundary.") from error
 
 
 def _from_json(body: bytes, max_bytes: int) -> bytes:

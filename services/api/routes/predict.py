@@ -1,17 +1,19 @@
-"""POST /predict: an image in, its faces and their emotions out."""
+"""POST /predict, /predict/batch, /predict/annotated: images in, faces and their emotions out."""
 
 import asyncio
 from collections.abc import Coroutine
 from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
+from services.api.errors import PayloadTooLarge, describe
 from services.api.routes.dependencies import ServiceDep
 from services.api.routes.page import example_data_uri
-from services.api.schemas import Prediction, PredictQuery, Problem
+from services.api.schemas import BatchItem, BatchPrediction, ModelName, Prediction, PredictQuery, Problem
 from services.api.security import Authorized
-from services.api.upload import FIELD, ImageJson, read_image
+from services.api.upload import FIELD, FILES, ImageJson, read_image, read_images
+from shared.errors import MienError
 
 T = TypeVar("T")
 router = APIRouter(tags=["predict"])
@@ -36,6 +38,12 @@ def image_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def _batch_body() -> dict[str, Any]:
+    files = {"type": "array", "items": {"type": "string", "format": "binary"}}
+    form = {"type": "object", "required": [FILES], "properties": {FILES: files}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
+
+
 @router.post(
     "/predict",
     summary="Faces and emotions of one image",
@@ -53,6 +61,66 @@ async def predict(request: Request, service: ServiceDep, query: Annotated[Predic
     analysis = await unless_gone(request, service.analyze(data, options))
     request.state.timings_ms = {stage: round(seconds * 1000, 2) for stage, seconds in analysis.timings_s.items()}
     return Prediction.of(analysis, manifest, request.state.request_id)
+
+
+@router.post(
+    "/predict/batch",
+    summary="Faces and emotions of many images",
+    response_model=BatchPrediction,
+    response_model_exclude_none=True,
+    responses=PROBLEMS,
+    dependencies=[Authorized],
+    openapi_extra=_batch_body(),
+)
+async def predict_batch(
+    request: Request, service: ServiceDep, query: Annotated[PredictQuery, Query()]
+) -> BatchPrediction:
+    """Send the images as the repeated multipart field `files`. Each has its own status: one that is broken spoils none."""
+    settings = service.settings
+    manifest = service.ready().manifest
+    files = await read_images(request, 4 * settings.max_upload_bytes, settings.max_batch_files)
+    options = query.options(settings.max_faces, settings.min_confidence)
+
+    async def one(filename: str, data: bytes) -> BatchItem:
+        try:
+            if len(data) > settings.max_upload_bytes:
+                raise PayloadTooLarge(
+                    f"The image is larger than {settings.max_upload_bytes:,} bytes. Send a smaller one."
+                )
+            return BatchItem.of(filename, await service.analyze(data, options))
+        except MienError as error:
+            status, code = describe(error)
+            return BatchItem(filename=filename, status=status, code=code, detail=str(error))
+
+    async def in_turn() -> list[BatchItem]:
+        # No more at once than there are workers: a batch must not fill the queue before everybody else.
+        gate = asyncio.Semaphore(service.workers.threads)
+
+        async def admitted(filename: str, data: bytes) -> BatchItem:
+            async with gate:
+                return await one(filename, data)
+
+        return await asyncio.gather(*(admitted(filename, data) for filename, data in files))
+
+    results = await unless_gone(request, in_turn())
+    name = ModelName(name=manifest.name, version=manifest.version)
+    return BatchPrediction(request_id=request.state.request_id, model=name, results=results)
+
+
+@router.post(
+    "/predict/annotated",
+    summary="The image back, with its faces drawn on it",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}, "description": "The image at its full size."}, **PROBLEMS},
+    dependencies=[Authorized],
+    openapi_extra=image_body(),
+)
+async def predict_annotated(request: Request, service: ServiceDep, query: Annotated[PredictQuery, Query()]) -> Response:
+    """Send the image as to /predict; boxes, emotions and probabilities are drawn on it."""
+    settings = service.settings
+    data = await read_image(request, settings.max_upload_bytes)
+    options = query.options(settings.max_faces, settings.min_confidence)
+    return Response(await unless_gone(request, service.annotate(data, options)), media_type="image/png")
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

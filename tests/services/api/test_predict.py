@@ -1,10 +1,12 @@
 """POST /predict: three forms of an image, and a clear answer to everything that is none."""
 
 import base64
+import io
 import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
@@ -202,3 +204,48 @@ def test_a_failure_of_our_own_is_500_without_its_inside(client: TestClient, jpeg
     response = client.post("/predict", content=jpeg, headers=JPEG)
     assert_problem(response, 500, "internal")
     assert "secret" not in response.text
+
+
+def test_a_batch_has_a_status_for_each_file(client: TestClient, jpeg: bytes, encode: Encode) -> None:
+    blank = encode(Image.new("RGB", (320, 240), "gray"), "PNG")
+    files = [("files", (name, data)) for name, data in (("a.jpg", jpeg), ("b.txt", b"text"), ("c.png", blank))]
+    answer = client.post("/predict/batch", files=files).json()
+    assert [result["filename"] for result in answer["results"]] == ["a.jpg", "b.txt", "c.png"]
+    assert [result["status"] for result in answer["results"]] == [200, 415, 200]
+    assert answer["results"][0]["faces"][0]["emotion"] == "happy"
+    assert answer["results"][1]["code"] == "unsupported_image"
+    assert "faces" not in answer["results"][1]
+    assert answer["results"][2]["faces"] == []
+
+
+def test_a_batch_is_bounded(settings: Settings, jpeg: bytes) -> None:
+    small = settings.model_copy(update={"max_batch_files": 2, "max_upload_bytes": len(jpeg) // 2, "queue_size": 0})
+    with TestClient(create_app(small)) as client:
+        assert_problem(client.post("/predict/batch", files=[("files", jpeg[:100])] * 3), 400, "bad_form")
+        assert_problem(client.post("/predict/batch", files=[("files", jpeg)] * 3), 413, "payload_too_large")
+        assert_problem(client.post("/predict/batch", files={"file": b"x"}), 422, "missing_image")
+        assert_problem(client.post("/predict/batch", content=jpeg, headers=JPEG), 415, "unsupported_form")
+        too_large = client.post("/predict/batch", files=[("files", jpeg)]).json()["results"][0]
+        assert (too_large["status"], too_large["code"]) == (413, "payload_too_large")
+
+
+def test_a_batch_larger_than_the_queue_is_answered_whole(settings: Settings, jpeg: bytes) -> None:
+    with TestClient(create_app(settings.model_copy(update={"queue_size": 0}))) as client:
+        results = client.post("/predict/batch", files=[("files", jpeg)] * 10).json()["results"]
+    assert [result["status"] for result in results] == [200] * 10
+
+
+def test_the_annotated_image_is_the_image_with_its_faces_drawn(
+    client: TestClient, scene: Image.Image, encode: Encode
+) -> None:
+    large = encode(scene.resize((1920, 1440)), "JPEG")
+    response = client.post("/predict/annotated", content=large, headers=JPEG)
+    assert response.headers["content-type"] == "image/png"
+    drawn = np.asarray(Image.open(io.BytesIO(response.content)).convert("RGB")).astype(int)
+    assert drawn.shape == (1440, 1920, 3)
+    changed = np.abs(drawn - np.asarray(scene.resize((1920, 1440)))).max(axis=2) > 80
+    rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+    left, top, right, bottom = (value * 3 for value in SCENE_FACE)
+    assert left - 60 < columns[0] < columns[-1] < right + 200
+    assert top - 150 < rows[0] < rows[-1] < bottom + 60
+    assert_problem(client.post("/predict/annotated", content=b"text", headers=JPEG), 415, "unsupported_image")

@@ -10,7 +10,7 @@ import numpy as np
 
 from shared.emotions import EMOTIONS
 from shared.manifest import ModelManifest
-from shared.pipeline.classify import Classifier, Probabilities
+from shared.pipeline.classify import FaceReader, Probabilities
 from shared.pipeline.crop import Box, Square, crop, square_around, square_over
 from shared.pipeline.decode import ImageLimits, Picture, decode
 from shared.pipeline.detect import Detection, Detector
@@ -66,7 +66,7 @@ class Analyzer:
     """A model, a detector and limits. Safe to share between threads."""
 
     manifest: ModelManifest
-    classifier: Classifier
+    classifier: FaceReader
     detector: Detector
     limits: ImageLimits
 

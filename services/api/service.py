@@ -18,7 +18,7 @@ from shared.analyzer import Analysis, Analyzer, Options
 from shared.annotate import annotate
 from shared.errors import MienError, ModelError
 from shared.manifest import load_manifest
-from shared.pipeline.classify import open_classifier
+from shared.pipeline.classify import MirroredClassifier, open_classifier
 from shared.pipeline.decode import ImageLimits, decode
 from shared.pipeline.detect import Detector, HaarDetector, YuNetDetector
 
@@ -129,7 +129,7 @@ def open_analyzer(settings: Settings) -> Analyzer:
     providers = [name.strip() for name in settings.providers.split(",")]
     classifier = open_classifier(settings.model, manifest, threads=1, providers=providers)
     limits = ImageLimits(settings.max_image_pixels, settings.max_image_side_px, settings.detect_side_px)
-    return Analyzer(manifest, classifier, detector, limits)
+    return Analyzer(manifest, MirroredClassifier(classifier) if settings.flip else classifier, detector, limits)
 
 
 def open_detector(settings: Settings) -> Detector:

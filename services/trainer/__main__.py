@@ -72,12 +72,14 @@ def _train(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from services.trainer.dataset import SPLITS, Dataset
-    from services.trainer.evaluate import as_table, evaluate, open_predictor, write_evaluation
+    from services.trainer.evaluate import as_table, evaluate, mirrored, open_predictor, write_evaluation
 
     splits = [options.split] if options.split else SPLITS[1:]
-    results = evaluate(open_predictor(options.target), Dataset.load(options.data), splits)
+    predict = open_predictor(options.target)
+    results = evaluate(mirrored(predict) if options.flip else predict, Dataset.load(options.data), splits)
     print(as_table(results))
-    out = options.out or (options.target / "evaluation.json" if (options.target / "run.json").exists() else None)
+    beside = options.target / "evaluation.json" if (options.target / "run.json").exists() and not options.flip else None
+    out = options.out or beside
     if out:
         write_evaluation(results, out)
         print(f"\nwritten: {out}")
@@ -216,6 +218,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(evaluate)
     evaluate.add_argument(
         "--split", choices=("train", "validation", "test"), help="only this one (validation and test)"
+    )
+    evaluate.add_argument(
+        "--flip", action="store_true", help="read each face and its mirror image, as MIEN_FLIP=on does"
     )
     evaluate.add_argument("--out", type=Path, help="JSON to write (evaluation.json in the work directory)")
     evaluate.set_defaults(run=_evaluate)

@@ -116,6 +116,11 @@ def keras_predictor(model: Any) -> Predict:
     return lambda faces: _in_batches(predict, faces)
 
 
+def mirrored(predict: Predict) -> Predict:
+    """The mean of what `predict` says of each face and of its mirror image."""
+    return lambda faces: (predict(faces) + predict(np.ascontiguousarray(faces[:, :, ::-1]))) / np.float32(2)
+
+
 def write_evaluation(results: dict[Split, dict[str, Scores]], path: Path) -> None:
     """Keep the scores as JSON."""
     write_text(path, json.dumps(results, indent=1) + "\n")

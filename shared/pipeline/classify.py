@@ -30,6 +30,14 @@ class Session(Protocol):
     def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> Sequence[Any]: ...
 
 
+class FaceReader(Protocol):
+    """What reads faces. One instance serves all threads."""
+
+    def classify(self, faces: FaceBatch) -> Probabilities:
+        """Probabilities (N, 7) of faces (N, size, size, 1); N may be 0. Raises ModelError as Classifier does."""
+        ...
+
+
 class Classifier:
     """A model in memory. One instance serves all threads."""
 
@@ -47,6 +55,18 @@ class Classifier:
         if probabilities.shape != (len(faces), len(EMOTIONS)) or not np.isfinite(probabilities).all():
             raise ModelError(f"The model answered {probabilities.shape} values that are not all probabilities.")
         return probabilities
+
+
+class MirroredClassifier:
+    """Reads each face and its mirror image and takes the mean: a little more accurate, at twice the time."""
+
+    def __init__(self, classifier: FaceReader) -> None:
+        self._classifier = classifier
+
+    def classify(self, faces: FaceBatch) -> Probabilities:
+        """Probabilities (N, 7) of faces (N, size, size, 1). Raises ModelError as Classifier does."""
+        both = self._classifier.classify(np.concatenate([faces, faces[:, :, ::-1]]))
+        return (both[: len(faces)] + both[len(faces) :]) / np.float32(2)
 
 
 def open_classifier(

@@ -8,7 +8,7 @@ import pytest
 
 from shared.errors import ModelError
 from shared.manifest import load_manifest
-from shared.pipeline.classify import Classifier, open_classifier
+from shared.pipeline.classify import Classifier, MirroredClassifier, open_classifier
 from tests.conftest import SHIPPED_MODEL
 
 
@@ -51,3 +51,13 @@ def test_an_execution_provider_that_is_not_there_is_named() -> None:
     with pytest.raises(ModelError, match="no execution provider 'GPU'; there are CPU, CUDA"):
         open_classifier(SHIPPED_MODEL, manifest, threads=1, providers=["GPU"])
     open_classifier(SHIPPED_MODEL, manifest, threads=1, providers=["cpu"])
+
+
+def test_the_mirrored_reading_is_the_mean_of_both_and_blind_to_sides(noise_rng: np.random.Generator) -> None:
+    plain = open_classifier(SHIPPED_MODEL, load_manifest(SHIPPED_MODEL), threads=1)
+    mirrored = MirroredClassifier(plain)
+    faces = noise_rng.random((3, 48, 48, 1), np.float32)
+    expected = (plain.classify(faces) + plain.classify(faces[:, :, ::-1])) / 2
+    assert np.allclose(mirrored.classify(faces), expected, atol=1e-6)
+    assert np.allclose(mirrored.classify(faces), mirrored.classify(faces[:, :, ::-1]), atol=1e-6)
+    assert mirrored.classify(faces[:0]).shape == (0, 7)

@@ -11,12 +11,13 @@ import numpy as np
 
 from shared.errors import DetectorError
 from shared.pipeline.crop import Box
-from shared.pipeline.decode import BgrImage
+from shared.pipeline.decode import BgrImage, GrayImage
 
 DetectorName: TypeAlias = Literal["haar", "yunet"]
 
 _MOST_CANDIDATES: Final = 500
 _NMS_IOU: Final = 0.3
+_MID_GREY: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +51,25 @@ class HaarDetector:
         self._cascade()
 
     def detect(self, image: BgrImage, min_confidence: float) -> list[Detection]:
-        small, scale = _shrink(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8), self._max_side_px)
-        boxes, _, weights = self._cascade().detectMultiScale3(
-            small, scaleFactor=1.1, minNeighbors=5, minSize=(24, 24), outputRejectLevels=True
-        )
-        found = [
-            Detection(Box(*(float(value) / scale for value in box)), _haar_confidence(float(weight)))
-            for box, weight in zip(boxes, weights, strict=True)
-        ]
+        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
+        small, scale = _shrink(grey, self._max_side_px)
+        found = self._search(small, scale, margin=0)
+        if not found:  # the cascade finds a face that fills the picture only with room around it
+            found = self._search(small, scale, margin=min(small.shape) // 5)
         return _largest_first(found, min_confidence)
+
+    def _search(self, grey: GrayImage, scale: float, margin: int) -> list[Detection]:
+        framed = grey if margin == 0 else _framed(grey, margin)
+        boxes, _, weights = self._cascade().detectMultiScale3(
+            framed, scaleFactor=1.1, minNeighbors=5, minSize=(24, 24), outputRejectLevels=True
+        )
+        return [
+            Detection(
+                Box((x - margin) / scale, (y - margin) / scale, width / scale, height / scale),
+                _haar_confidence(float(weight)),
+            )
+            for (x, y, width, height), weight in zip(boxes, weights, strict=True)
+        ]
 
     def _cascade(self) -> Any:
         """This thread's own cascade: OpenCV's is not safe to share."""
@@ -116,6 +127,11 @@ def _shrink(image: BgrImage, max_side_px: int) -> tuple[BgrImage, float]:
         return image, 1.0
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), scale
+
+
+def _framed(grey: GrayImage, margin: int) -> GrayImage:
+    framed = cv2.copyMakeBorder(grey, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=_MID_GREY)
+    return np.asarray(framed, np.uint8)
 
 
 def _haar_confidence(stage_weight: float) -> float:

@@ -80,3 +80,11 @@ def test_a_file_that_is_no_yunet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"not a model")
     with pytest.raises(DetectorError, match=r"x\.onnx"):
         YuNetDetector(tmp_path / "x.onnx", max_side_px=1024)
+
+
+def test_a_face_that_fills_the_picture_is_found(detector: Detector, picture: np.ndarray) -> None:
+    left, top, right, bottom = SCENE_FACE
+    close = cv2.resize(picture[top - 2 : bottom + 2, left - 2 : right + 2], None, fx=3, fy=3)
+    (found,) = detector.detect(close, min_confidence=0.6)
+    whole = (0, 0, close.shape[1], close.shape[0])
+    assert overlap(corners(found), whole) > 0.6

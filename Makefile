@@ -8,7 +8,7 @@ DATA ?= data/fer2013.npz
 WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test containers-test check format train bench yunet requirements clean
+.PHONY: help run test containers-test check format trainer train bench yunet requirements clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,8 @@ check: $(VENV)/.dev ## formatting, lint and types
 format: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+trainer: $(VENV)/.trainer ## install what the trainer needs, for python -m services.trainer
 
 train: $(VENV)/.trainer ## train CONFIG on DATA into WORKDIR; goes on where it was stopped
 	@$(BIN)/python -m services.trainer train --config $(CONFIG) --data $(DATA) --workdir $(WORKDIR)
@@ -61,7 +63,7 @@ $(VENV)/bin/python:
 $(VENV)/.api: requirements/api.txt | $(VENV)/bin/python
 	@echo "Installing what the API needs…"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -r $<
-	@$(BIN)/python -m services.api.fetch_yunet
+	@$(BIN)/python -m services.api.fetch_yunet || true
 	@touch $@
 
 $(VENV)/.trainer: requirements/trainer.txt | $(VENV)/bin/python

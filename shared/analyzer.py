@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from shared.emotions import EMOTIONS
 from shared.manifest import ModelManifest
 from shared.pipeline.classify import FaceReader, Probabilities
-from shared.pipeline.crop import Box, Square, crop, square_around, square_over
-from shared.pipeline.decode import ImageLimits, Picture, decode
-from shared.pipeline.detect import Detection, Detector
-from shared.pipeline.preprocess import to_face, to_input
+from shared.pipeline.crop import Box, crop, square_around
+from shared.pipeline.decode import GrayImage, ImageLimits, Picture, decode
+from shared.pipeline.detect import Detection, Detector, DetectorName
+from shared.pipeline.preprocess import to_face, to_input, whole_as_face
 
 STAGES: Final = ("decode", "detect", "crop", "classify")
 
@@ -40,10 +41,13 @@ class PixelBox:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face and how it looks: `probabilities` in the order of EMOTIONS, summing to 1."""
+    """One face and how it looks: `probabilities` in the order of EMOTIONS, summing to 1.
+
+    `confidence` is the detection's, None where nothing was detected because the picture was said to be a face.
+    """
 
     box: PixelBox
-    confidence: float
+    confidence: float | None
     probabilities: tuple[float, ...]
 
     @property
@@ -52,13 +56,23 @@ class Face:
 
 
 @dataclass(frozen=True, slots=True)
+class Model:
+    """Which model and detector answered."""
+
+    name: str
+    version: str
+    detector: DetectorName
+
+
+@dataclass(frozen=True, slots=True)
 class Analysis:
-    """One image: its displayed size, its faces with the largest first, and how long each stage took."""
+    """One image: its displayed size, its faces with the largest first, how long each stage took, and who answered."""
 
     width: int
     height: int
     faces: tuple[Face, ...]
     timings_s: dict[str, float]
+    model: Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +94,36 @@ class Analyzer:
         with clock.stage("decode"):
             picture = decode(data, self.limits)
         with clock.stage("detect"):
-            detections, squares = self._faces(picture, options)
+            detections = self._detect(picture, options)
         with clock.stage("crop"):
-            size_px = self.manifest.input.size_px
-            crops = [to_face(crop(picture.pixels, square), size_px) for square in squares]
+            crops = [self._crop(picture, detection) for detection in detections]
         with clock.stage("classify"):
-            faces = to_input(np.stack(crops)) if crops else np.empty((0, size_px, size_px, 1), np.float32)
-            probabilities = self.classifier.classify(faces)
-        return Analysis(picture.width, picture.height, _as_faces(picture, detections, probabilities), clock.seconds)
+            probabilities = self._classify(crops)
+        faces = tuple(_face(picture, found, row) for found, row in zip(detections, probabilities, strict=True))
+        return Analysis(picture.width, picture.height, faces, clock.seconds, self.model)
 
-    def _faces(self, picture: Picture, options: Options) -> tuple[Sequence[Detection], list[Square]]:
-        height, width = picture.pixels.shape[:2]
+    @property
+    def model(self) -> Model:
+        """Which model answers."""
+        return Model(self.manifest.name, self.manifest.version, self.detector.name)
+
+    def _detect(self, picture: Picture, options: Options) -> Sequence[Detection | None]:
+        """The faces of a picture; None is the whole picture, which was said to be one face."""
         if not options.detect:
-            return [Detection(Box(0, 0, width, height), 1.0)], [square_over(width, height)]
-        detections = self.detector.detect(picture.pixels, options.min_confidence)[: options.max_faces]
-        geometry = self.manifest.crop[self.detector.name]
-        return detections, [square_around(detection.box, geometry) for detection in detections]
+            return [None]
+        return self.detector.detect(picture.pixels, options.min_confidence)[: options.max_faces]
+
+    def _crop(self, picture: Picture, detection: Detection | None) -> GrayImage:
+        size_px = self.manifest.input.size_px
+        if detection is None:
+            return whole_as_face(picture.pixels, size_px)
+        square = square_around(detection.box, self.manifest.crop[self.detector.name])
+        return to_face(crop(picture.pixels, square), size_px)
+
+    def _classify(self, crops: Sequence[GrayImage]) -> Probabilities:
+        size_px = self.manifest.input.size_px
+        faces = np.stack(crops) if crops else np.empty((0, size_px, size_px), np.uint8)
+        return self.classifier.classify(to_input(faces))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +137,11 @@ class _Clock:
         self.seconds[name] = time.perf_counter() - started
 
 
-def _as_faces(picture: Picture, detections: Sequence[Detection], probabilities: Probabilities) -> tuple[Face, ...]:
-    return tuple(
-        Face(_displayed(detection.box, picture), detection.confidence, tuple(map(float, row)))
-        for detection, row in zip(detections, probabilities, strict=True)
-    )
+def _face(picture: Picture, detection: Detection | None, probabilities: npt.NDArray[np.float32]) -> Face:
+    values = tuple(map(float, probabilities))
+    if detection is None:
+        return Face(PixelBox(0, 0, picture.width, picture.height), None, values)
+    return Face(_displayed(detection.box, picture), detection.confidence, values)
 
 
 def _displayed(box: Box, picture: Picture) -> PixelBox:

@@ -2,12 +2,13 @@
 
 import base64
 import hashlib
+import math
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.atomic import write_text
 from shared.emotions import EMOTIONS
@@ -19,6 +20,10 @@ MODEL_FILE: Final = "model.onnx"
 MANIFEST_FILE: Final = "manifest.json"
 CARD_FILE: Final = "card.md"
 FORMAT: Final = 1
+SCALE: Final = 1 / 255  # what preprocess.py does
+
+
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
@@ -31,15 +36,15 @@ class InputSpec(_Section):
     size_px: Annotated[int, Field(ge=16, le=512)] = 48
     channels: Literal[1] = 1
     dtype: Literal["float32"] = "float32"
-    scale: float = 1 / 255
+    scale: float = SCALE
 
 
 class Golden(_Section):
     """One face and what the model answers to it; a runtime that answers otherwise must not serve."""
 
     face: str  # base64 of (size_px, size_px) uint8
-    probabilities: tuple[float, ...]
-    tolerance: float = 1e-3
+    probabilities: Annotated[tuple[Share, ...], Field(min_length=len(EMOTIONS), max_length=len(EMOTIONS))]
+    tolerance: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
 
     @classmethod
     def of(
@@ -72,6 +77,19 @@ class ModelManifest(_Section):
     training: dict[str, Any]  # data hash, commit, seed, epochs, configuration, versions
     metrics: dict[str, Any]  # by split
     license: str
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        if not math.isclose(self.input.scale, SCALE, rel_tol=1e-6):
+            raise ValueError(f"input.scale is {self.input.scale}; faces are multiplied by {SCALE}")
+        for name, place in self.crop.items():
+            if not (place.width > 0 and place.height > 0 and math.isfinite(place.x) and math.isfinite(place.y)):
+                raise ValueError(f"crop.{name} is no place in an image")
+        try:
+            self.golden.pixels(self.input.size_px)
+        except ValueError as error:
+            raise ValueError(f"golden.face is no face of {self.input.size_px} pixels a side: {error}") from error
+        return self
 
     def save(self, directory: Path) -> None:
         """Write manifest.json, whole or not at all."""

@@ -1,6 +1,8 @@
 """`python -m services.api`: serve with the settings of the environment."""
 
+import errno
 import signal
+import socket
 import sys
 
 from pydantic import ValidationError
@@ -12,23 +14,44 @@ from services.api.settings import PREFIX, Settings, unknown_settings
 
 def main() -> int:
     """Serve until stopped; 2 with a line for each setting that cannot be."""
+    faults = [f"error: {line}" for line in unknown_settings()]
     try:
         settings = Settings()
     except ValidationError as error:
         for fault in error.errors():
             name = PREFIX + "_".join(map(str, fault["loc"])).upper()
-            print(f"error: {name}: {fault['msg']} (given: {fault['input']!r})", file=sys.stderr)
+            faults.append(f"error: {name}: {fault['msg']} (given: {fault['input']!r})")
+    if faults:
+        print("\n".join(faults), file=sys.stderr)
         return 2
-    if unknown := unknown_settings():
-        print("\n".join(f"error: {line}" for line in unknown), file=sys.stderr)
+    try:
+        if settings.metrics_port:
+            _listen(settings.host, settings.metrics_port, "MIEN_METRICS_PORT").close()
+        listening = _listen(settings.host, settings.port, "MIEN_PORT")
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     logs.configure(settings.log_format, settings.log_level)
     server = Server(settings)
     # uvicorn stops gracefully and then raises the signal again; a graceful stop is a success.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    server.run()
+    server.run(sockets=[listening])
     return 0 if server.started else 1
+
+
+def _listen(host: str, port: int, setting: str) -> socket.socket:
+    """A socket that listens there. Raises OSError that says what to do when none can."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        fix = (
+            f"stop the other program, or set {setting}"
+            if error.errno == errno.EADDRINUSE
+            else f"set MIEN_HOST or {setting}"
+        )
+        raise OSError(f"{host} port {port} cannot be listened on: {error.strerror}; {fix}.") from error
 
 
 if __name__ == "__main__":

@@ -11,13 +11,17 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, start_http_server
 
 from services.api import errors
-from services.api.middleware import RequestContext
+from services.api.middleware import LastResort, RequestContext
 from services.api.routes import health, metrics, model, page, predict, stream
 from services.api.service import Service
 from services.api.settings import Settings
 from services.api.telemetry import Telemetry
 
 VERSION: Final = "0.1.0"
+_DESCRIPTION: Final = """
+Video goes through the WebSocket `/stream`, which this page cannot show: a binary message is one encoded image and is
+answered by one JSON message with faces that keep their `id`. `docs/api.md` describes it, `/` shows it.
+"""
 _NOT_TRACED: Final = ("/livez", "/readyz", "/healthz", "/metrics", "/web")
 
 
@@ -38,6 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Mien",
         version=VERSION,
         summary="Facial expressions: an image in, face boxes and seven probabilities out.",
+        description=_DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
         swagger_ui_parameters={"tryItOutEnabled": True},
@@ -45,7 +50,8 @@ def create_app(settings: Settings) -> FastAPI:
         # what clients sent.
         telemetry={"auto_configure": True, "metrics": False, "logs": False, "exclude": _is_not_traced},
     )
-    app.add_middleware(RequestContext, telemetry=telemetry)
+    # The last one added is the outermost: an id for everything, also for what CORS answers, and CORS on every answer.
+    app.add_middleware(LastResort)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -54,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["Content-Type", "X-API-Key", "Authorization", "X-Request-ID"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )
+    app.add_middleware(RequestContext, telemetry=telemetry)
     errors.install(app)
     if settings.metrics_port is None:
         app.include_router(metrics.router)

@@ -5,6 +5,7 @@
     └── ServiceError                  raised by the service
         ├── BadForm              400  a body that is not what its Content-Type says
         ├── Unauthorized         401  no API key, or not one of ours
+        ├── SlowUpload           408  the body did not come on
         ├── PayloadTooLarge      413  more bytes than the limit
         ├── UnsupportedForm      415  a Content-Type that carries no image for us
         ├── MissingImage         422  a form without the field, JSON without the key
@@ -49,6 +50,12 @@ class Unauthorized(ServiceError):
     status, code = 401, "unauthorized"
 
 
+class SlowUpload(ServiceError):
+    """The body did not come on."""
+
+    status, code = 408, "slow_upload"
+
+
 class PayloadTooLarge(ServiceError):
     """More bytes than the limit."""
 
@@ -79,7 +86,7 @@ class Overloaded(ServiceError):
     status, code, retry_after_s = 503, "overloaded", 1
 
 
-_IMAGE_ERRORS: Final[dict[type[MienError], tuple[int, str]]] = {
+_IMAGE_ERRORS: Final[dict[type[Exception], tuple[int, str]]] = {
     UndecodableImage: (400, "undecodable_image"),
     ImageTooLarge: (413, "image_too_large"),
     UnsupportedImage: (415, "unsupported_image"),
@@ -87,8 +94,8 @@ _IMAGE_ERRORS: Final[dict[type[MienError], tuple[int, str]]] = {
 }
 
 
-def describe(error: MienError) -> tuple[int, str]:
-    """The status and code of a foreseen error; 500 for one that is our own fault."""
+def describe(error: Exception) -> tuple[int, str]:
+    """The status and code of an error; 500 for one that is our own fault."""
     if isinstance(error, ServiceError):
         return error.status, error.code
     return _IMAGE_ERRORS.get(type(error), (500, "internal"))
@@ -112,18 +119,28 @@ def problem(
 
 
 def install(app: FastAPI) -> None:
-    """Let every error of `app` be answered as a problem."""
+    """Let every error of `app` be answered as a problem; middleware.LastResort does so with what nobody foresaw."""
     app.add_exception_handler(MienError, _foreseen)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unforeseen)
+
+
+def unforeseen(request: Request, error: Exception) -> JSONResponse:
+    """The answer to our own fault; what it was stands in the log beside the request's id."""
+    log_fault(error, getattr(request.state, "request_id", ""))
+    return problem(request, 500, "internal", "The service failed at this request; its log has the request_id.")
+
+
+def log_fault(error: Exception, request_id: str) -> None:
+    """Log an error that is our own fault, with everything that helps to find it."""
+    _logger.error("request failed", exc_info=error, extra={"request_id": request_id})
 
 
 async def _foreseen(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, MienError)
     status, code = describe(error)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        return await _unforeseen(request, error)
+        return unforeseen(request, error)
     headers = {}
     if isinstance(error, ServiceError) and error.retry_after_s:
         headers["Retry-After"] = str(error.retry_after_s)
@@ -134,22 +151,29 @@ async def _foreseen(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    faults = "; ".join(f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in error.errors())
-    return problem(request, 422, "invalid_parameter", faults + ".")
+    faults = [_fault(fault) for fault in error.errors()]
+    if any(fault["type"] == "extra_forbidden" for fault in error.errors()):
+        faults.append("there are detect (true or false), max_faces and min_confidence")
+    return problem(request, 422, "invalid_parameter", "; ".join(faults) + ".")
+
+
+def _fault(fault: dict[str, Any]) -> str:
+    """One wrong parameter in words."""
+    name, kind = ".".join(map(str, fault["loc"][1:])), fault["type"]
+    if kind == "extra_forbidden":
+        return f"{name} is no parameter"
+    if kind == "bool_parsing":
+        return f"{name} is true or false, not '{fault['input']}'"
+    return f"{name}: {fault['msg']} (given: {fault['input']})"
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    phrase = HTTPStatus(error.status_code).phrase
-    hint = {
-        404: "There is nothing at this path; /docs lists what there is.",
-        405: "This path does not take this method.",
-    }
-    detail = hint.get(error.status_code, str(error.detail)) if error.detail == phrase else str(error.detail)
-    headers = dict(error.headers) if error.headers else None
-    return problem(request, error.status_code, phrase.lower().replace(" ", "_"), detail, headers)
-
-
-async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
-    _logger.error("request failed", exc_info=error)
-    return problem(request, 500, "internal", "The service failed at this request; its log has the request_id.")
+    status, phrase = error.status_code, HTTPStatus(error.status_code).phrase
+    headers = dict(error.headers or {})
+    detail = str(error.detail)
+    if status == HTTPStatus.NOT_FOUND and detail == phrase:
+        detail = "There is nothing at this path; /docs lists what there is. /stream is a WebSocket."
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        detail = f"This path does not take {request.method}; it takes {headers.get('Allow', 'another method')}."
+    return problem(request, status, phrase.lower().replace(" ", "_"), detail, headers)

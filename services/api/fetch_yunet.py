@@ -1,8 +1,10 @@
 """`python -m services.api.fetch_yunet`: bring YuNet, the better face detector, where the network gives it."""
 
 import hashlib
+import http.client
 import sys
 import time
+import urllib.parse
 import urllib.request
 from typing import Final
 
@@ -19,36 +21,37 @@ TIMEOUT_S: Final = 10.0  # for all of them together
 _LARGEST_BYTES: Final = 5_000_000
 
 
-def fetch(sources: tuple[str, ...] = SOURCES, timeout_s: float = TIMEOUT_S) -> bytes | None:
-    """YuNet's model file from the first source that gives the right one in time; None where none does."""
-    deadline = time.monotonic() + timeout_s
+def fetch(sources: tuple[str, ...] = SOURCES, timeout_s: float = TIMEOUT_S) -> bytes:
+    """YuNet's model file from the first source that gives the right one in time. Raises OSError that says why none did."""
+    deadline, reasons = time.monotonic() + timeout_s, []
     for source in sources:
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            break
+        left_s = max(0.1, deadline - time.monotonic())
         try:
             with urllib.request.urlopen(source, timeout=left_s) as response:  # noqa: S310 # the sources are ours
                 data = bytes(response.read(_LARGEST_BYTES))
-        except OSError:
+        except (OSError, http.client.HTTPException) as error:
+            reasons.append(f"{urllib.parse.urlsplit(source).hostname}: {error}")
             continue
         if hashlib.sha256(data).hexdigest() == SHA256:
             return data
-    return None
+        reasons.append(f"{urllib.parse.urlsplit(source).hostname}: another file")
+    raise OSError("; ".join(reasons))
 
 
 def main() -> int:
-    """Fetch unless it is there; 0 either way, for Haar serves without it."""
+    """Fetch unless it is there; 1 with the reason and the way out when it cannot be had."""
     path = Settings().yunet_model
     if path.is_file():
         print(f"YuNet is at {path}.")
         return 0
-    data = fetch()
-    if data is None:
+    try:
+        data = fetch()
+    except OSError as error:
         print(
-            f"YuNet could not be fetched; faces are found by Haar, which misses more of them. To add YuNet later: "
-            f"`make yunet` where the network allows it, or put {SOURCES[0]} at {path}."
+            f"YuNet could not be fetched ({error}); faces are found by Haar, which is slower and misses more of them. To "
+            f"add YuNet later: `make yunet` where the network allows it, or put {SOURCES[0]} at {path}."
         )
-        return 0
+        return 1
     with written_whole(path) as beside:
         beside.write_bytes(data)
     print(f"YuNet was fetched to {path}.")

@@ -43,7 +43,13 @@ def configure(log_format: LogFormat, level: str) -> None:
     as_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler()
     handler.setFormatter(TextLines() if as_text else JsonLines())
+    handler.addFilter(_tells_no_address)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _tells_no_address(record: logging.LogRecord) -> bool:
+    """Leave out uvicorn's lines about WebSockets: they hold addresses and queries, and we have a line of our own."""
+    return not (record.name == "uvicorn.error" and ("WebSocket" in record.msg or record.msg.startswith("connection ")))
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:

@@ -1,14 +1,16 @@
-"""Around every request: its id, its time, its line in the log and its place in the metrics."""
+"""Around every request: its id, its time, its line in the log, its place in the metrics, and the last resort."""
 
 import logging
 import re
 import time
 import uuid
 from typing import Final
+from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.api.errors import unforeseen
 from services.api.telemetry import Telemetry
 
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -67,7 +69,36 @@ class RequestContext:
             **({"code": code} if status >= 400 else {}),
             **({"timings_ms": state["timings_ms"]} if "timings_ms" in state else {}),
         }
-        _logger.info("%s %s", scope["method"], scope["path"], extra=details)
+        # Quoted again: a path may hold line breaks and whatever a terminal obeys.
+        _logger.info("%s %s", scope["method"], quote(scope["path"]), extra=details)
+
+
+class LastResort:
+    """Answers what nobody foresaw as a problem, and logs it once, with the request's id."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            response = unforeseen(Request(scope), error)
+            if begun:  # too late for an answer: the connection is cut
+                raise
+            await response(scope, receive, send)
 
 
 def _request_id(request: Request) -> str:

@@ -4,19 +4,24 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.analyzer import Analysis, Options
+from shared.analyzer import Analysis, Model, Options
 from shared.analyzer import Face as AnalyzedFace
 from shared.emotions import EMOTIONS
-from shared.manifest import InputSpec, ModelManifest
+from shared.manifest import InputSpec
 
 _DIGITS: Final = 6
 
 
 class ModelName(BaseModel):
-    """Which model answered."""
+    """Which model and face detector answered."""
 
     name: str
     version: str
+    detector: str
+
+    @classmethod
+    def of(cls, model: Model) -> Self:
+        return cls(name=model.name, version=model.version, detector=model.detector)
 
 
 class ImageSize(BaseModel):
@@ -39,7 +44,9 @@ class FaceModel(BaseModel):
     """One face."""
 
     box: BoxModel
-    confidence: Annotated[float, Field(description="Of the detection, 0 to 1; ranks within a detector.")]
+    confidence: Annotated[
+        float | None, Field(description="Of the detection, 0 to 1; ranks within a detector. null with detect=false.")
+    ]
     emotion: Annotated[str, Field(description="The most probable of the seven.")]
     probabilities: Annotated[dict[str, float], Field(description="Of each of the seven, summing to 1.")]
 
@@ -48,7 +55,7 @@ class FaceModel(BaseModel):
         box = face.box
         return cls(
             box=BoxModel(x=box.x, y=box.y, width=box.width, height=box.height),
-            confidence=round(face.confidence, 4),
+            confidence=None if face.confidence is None else round(face.confidence, 4),
             emotion=face.emotion,
             probabilities={e: round(p, _DIGITS) for e, p in zip(EMOTIONS, face.probabilities, strict=True)},
         )
@@ -56,7 +63,7 @@ class FaceModel(BaseModel):
 
 _EXAMPLE: Final[dict[str, Any]] = {
     "request_id": "5f0c0d9a4f0e4e0f9b0c6f6a1d2e3f40",
-    "model": {"name": "default", "version": "1f2e3d4c5b6a"},
+    "model": {"name": "default", "version": "1f2e3d4c5b6a", "detector": "yunet"},
     "image": {"width": 640, "height": 480},
     "faces": [
         {
@@ -85,10 +92,10 @@ class Prediction(BaseModel):
     timings_ms: dict[str, float]
 
     @classmethod
-    def of(cls, analysis: Analysis, manifest: ModelManifest, request_id: str) -> Self:
+    def of(cls, analysis: Analysis, request_id: str) -> Self:
         return cls(
             request_id=request_id,
-            model=ModelName(name=manifest.name, version=manifest.version),
+            model=ModelName.of(analysis.model),
             image=ImageSize(width=analysis.width, height=analysis.height),
             faces=[FaceModel.of(face) for face in analysis.faces],
             timings_ms={stage: round(seconds * 1000, 3) for stage, seconds in analysis.timings_s.items()},
@@ -164,12 +171,16 @@ class ModelDescription(BaseModel):
     metrics: dict[str, Any]
 
 
-class Health(BaseModel):
-    """Whether images are answered, and by what."""
+class Alive(BaseModel):
+    """The process turns."""
 
     status: Literal["ok"] = "ok"
-    model: ModelName | None = None
-    detector: str | None = None
+
+
+class Ready(Alive):
+    """Images are answered, by this model and detector."""
+
+    model: ModelName
 
 
 class Problem(BaseModel):

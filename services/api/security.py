@@ -4,10 +4,12 @@ import base64
 import binascii
 import hmac
 from collections.abc import Iterable
-from typing import Final
+from enum import Enum
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
+from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.requests import HTTPConnection
 
 from services.api.errors import Unauthorized
@@ -15,6 +17,25 @@ from services.api.routes.dependencies import ServiceDep
 
 # A browser cannot set headers on a WebSocket; it can name subprotocols: "mien.key." and the key in base64url.
 KEY_SUBPROTOCOL: Final = "mien.key."
+# Only so that /docs shows where a key goes; they are read below, where WebSockets have theirs too.
+_HEADER: Final = Depends(APIKeyHeader(name="X-API-Key", auto_error=False))
+_BEARER: Final = Depends(HTTPBearer(auto_error=False))
+
+
+class Access(Enum):
+    """What a key gives."""
+
+    GRANTED = "granted"
+    MISSING = "missing"
+    WRONG = "wrong"
+
+
+def access(connection: HTTPConnection, keys: tuple[str, ...]) -> Access:
+    """Whether a request may, by the key it brings: X-API-Key, Authorization: Bearer, or a WebSocket's subprotocol."""
+    key = _presented(connection)
+    if not keys or is_key(key, keys):
+        return Access.GRANTED
+    return Access.WRONG if key else Access.MISSING
 
 
 def is_key(candidate: str, keys: Iterable[str]) -> bool:
@@ -22,8 +43,7 @@ def is_key(candidate: str, keys: Iterable[str]) -> bool:
     return any([hmac.compare_digest(candidate.encode(), key.encode()) for key in keys])  # noqa: C419 # compares them all
 
 
-def presented_key(connection: HTTPConnection) -> str:
-    """The key that a request brings, empty without: X-API-Key, Authorization: Bearer, or a WebSocket's subprotocol."""
+def _presented(connection: HTTPConnection) -> str:
     if key := connection.headers.get("x-api-key"):
         return key
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
@@ -41,13 +61,21 @@ def origin_allowed(connection: HTTPConnection, allowed: Iterable[str]) -> bool:
     if origin is None:
         return True
     allowed = set(allowed)
-    return "*" in allowed or origin in allowed or urlsplit(origin).netloc == connection.headers.get("host")
+    try:
+        host = urlsplit(origin).netloc
+    except ValueError:  # an origin that is no address
+        return False
+    return "*" in allowed or origin in allowed or host == connection.headers.get("host")
 
 
-def _authorized(request: Request, service: ServiceDep) -> None:
-    keys = service.settings.keys
-    if keys and not is_key(presented_key(request), keys):
+def _authorized(
+    request: Request, service: ServiceDep, _header: Annotated[Any, _HEADER], _bearer: Annotated[Any, _BEARER]
+) -> None:
+    found = access(request, service.settings.keys)
+    if found is Access.MISSING:
         raise Unauthorized("This service needs an API key, as X-API-Key or Authorization: Bearer.")
+    if found is Access.WRONG:
+        raise Unauthorized("The API key is none of this service's.")
 
 
 def _decoded(text: str) -> str:

@@ -12,6 +12,7 @@ from services.api.service import Service
 from services.api.settings import Settings
 
 _SESSIONS_END_WITHIN_S: Final = 3.0
+_REQUESTS_END_WITHIN_S: Final = 20  # a client that stalls must not hold the process until it is killed
 
 
 class Server(uvicorn.Server):
@@ -27,25 +28,31 @@ class Server(uvicorn.Server):
                 port=settings.port,
                 log_config=None,
                 access_log=False,
+                timeout_graceful_shutdown=_REQUESTS_END_WITHIN_S,
                 server_header=False,
                 ws_max_size=settings.max_upload_bytes,
-                ws_max_queue=4,  # frames that wait in memory before a session reads them
                 # Images are compressed already, and a small message must not unpack to a large one.
                 ws_per_message_deflate=False,
             )
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, print where, and load the model anew on SIGHUP."""
+        """Listen, say where and with what, and load the model anew on SIGHUP."""
         await super().startup(sockets)
-        if self.started:
-            if hasattr(signal, "SIGHUP"):
-                loop = asyncio.get_running_loop()
-                loop.add_signal_handler(signal.SIGHUP, lambda: self._reloads.add(loop.create_task(self._reload())))
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            everywhere = host in ("127.0.0.1", "0.0.0.0", "::", "::1")  # noqa: S104 # compared only
-            url = f"http://{'localhost' if everywhere else host}:{port}"
-            print(f"Mien listens: page {url}/  documentation {url}/docs", flush=True)
+        if not self.started:
+            return
+        if hasattr(signal, "SIGHUP"):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._begin_reload)
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        everywhere = host in ("127.0.0.1", "0.0.0.0", "::", "::1")  # noqa: S104 # compared only
+        url = f"http://{'localhost' if everywhere else host}:{port}"
+        print(f"Mien listens: page {url}/  documentation {url}/docs", flush=True)
+        print(self._service.describe(), flush=True)
+
+    def _begin_reload(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._reload())
+        self._reloads.add(task)  # a task that nobody holds may vanish
+        task.add_done_callback(self._reloads.discard)
 
     async def _reload(self) -> None:
         await asyncio.to_thread(self._service.load)

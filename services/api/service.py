@@ -2,26 +2,29 @@
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
-from services.api.errors import NotReady
+from services.api.errors import NotReady, Overloaded
 from services.api.settings import Settings
 from services.api.telemetry import Telemetry
 from services.api.workers import Workers, available_cpus
 from shared.analyzer import Analysis, Analyzer, Options
-from shared.annotate import annotate
+from shared.annotate import ImageKind, annotate, encode
 from shared.errors import MienError, ModelError
 from shared.manifest import load_manifest
 from shared.pipeline.classify import MirroredClassifier, open_classifier
 from shared.pipeline.decode import ImageLimits, decode
 from shared.pipeline.detect import Detector, HaarDetector, YuNetDetector
 
+T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
 
@@ -37,6 +40,8 @@ class Service:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     draining: bool = False  # still answers, but wants no new traffic
     sessions: int = 0
+    uploading: int = 0  # bytes of images that arrive or are worked on
+    _loading: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.workers = Workers(self.settings.workers or available_cpus(), self.settings.queue_size)
@@ -47,28 +52,49 @@ class Service:
 
         Where that fails, the one before goes on; without one the service stays up, not ready, and says why.
         """
+        with self._loading:
+            started = time.perf_counter()
+            try:
+                analyzer = self._checked_analyzer()
+            except MienError as error:
+                self._refuse(str(error))
+                return
+            except Exception as error:  # whatever a broken file leads the libraries to: the one before must go on
+                self._refuse(f"The model cannot be loaded: {error!r}", exc_info=error)
+                return
+            self.analyzer = analyzer
+            self.telemetry.served(analyzer, time.perf_counter() - started)
+            self.telemetry.ready.set(0 if self.draining else 1)
+            model = analyzer.model
+            _logger.info("serving", extra={"model": model.name, "version": model.version, "detector": model.detector})
+
+    def _checked_analyzer(self) -> Analyzer:
         cv2.setNumThreads(1)  # the workers share the cores among themselves
-        started = time.perf_counter()
-        try:
-            analyzer = open_analyzer(self.settings)
-            warm_up(analyzer)
-        except MienError as error:
-            self.reason = str(error)
-            self.telemetry.model_loads.labels("failed").inc()
-            still = f"; still serving {self.analyzer.manifest.version}" if self.analyzer else ""
-            _logger.error("the model cannot be served%s: %s", still, error)
-            return
-        self.analyzer = analyzer
-        self.telemetry.served(analyzer, time.perf_counter() - started)
-        manifest = analyzer.manifest
-        served = {"model": manifest.name, "version": manifest.version, "detector": analyzer.detector.name}
-        _logger.info("serving", extra=served)
+        analyzer = open_analyzer(self.settings)
+        warm_up(analyzer)
+        if self.analyzer is None:  # detectors are built for each thread; later ones are built while serving
+            self.workers.on_each_thread(lambda: warm_up(analyzer))
+        return analyzer
+
+    def _refuse(self, reason: str, exc_info: Exception | None = None) -> None:
+        self.reason = reason
+        self.telemetry.model_loads.labels("failed").inc()
+        still = f"; still serving {self.analyzer.model.version}" if self.analyzer else ""
+        _logger.error("the model cannot be served%s: %s", still, reason, exc_info=exc_info)
 
     def ready(self) -> Analyzer:
         """What answers. Raises NotReady when nothing can."""
         if self.analyzer is None:
             raise NotReady(self.reason)
         return self.analyzer
+
+    def describe(self) -> str:
+        """What is served and how faces are found, or why nothing is, for the person who started it."""
+        if self.analyzer is None:
+            return f"NOT READY: {self.reason}"
+        model = self.analyzer.model
+        hint = "; `make yunet` fetches YuNet, which is faster and misses fewer" if model.detector == "haar" else ""
+        return f"Model {model.name} {model.version}; faces are found by {model.detector}{hint}."
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -81,32 +107,46 @@ class Service:
             self.sessions -= 1
             self.telemetry.sessions.set(self.sessions)
 
+    @contextmanager
+    def upload(self, size: int) -> Iterator[None]:
+        """Hold room for `size` bytes while they arrive and are worked on. Raises Overloaded where there is none."""
+        if self.uploading + size > self.settings.max_pending_bytes:
+            self.telemetry.rejected.labels("uploads").inc()
+            raise Overloaded("As many bytes of images arrive as may. Try again in a second.")
+        self.uploading += size
+        try:
+            yield
+        finally:
+            self.uploading -= size
+
     async def analyze(self, data: bytes, options: Options) -> Analysis:
         """Analyse one encoded image on a worker. Raises ImageError, NotReady or Overloaded."""
-        analyzer, came = self.ready(), time.perf_counter()
+        analyzer = self.ready()
+        return (await self._work(lambda: (analyzer.analyze(data, options), None)))[0]
 
-        def work() -> Analysis:
-            waited = time.perf_counter() - came
-            analysis = analyzer.analyze(data, options)
-            return replace(analysis, timings_s={"queue": waited, **analysis.timings_s})
-
-        analysis = await self.workers.run(work)
-        self.telemetry.observe(analysis)
-        return analysis
-
-    async def annotate(self, data: bytes, options: Options) -> bytes:
-        """The image with its faces drawn on it, as PNG, at its full size. Raises as `analyze` does."""
+    async def annotate(self, data: bytes, options: Options, kind: ImageKind) -> bytes:
+        """The image with its faces drawn on it, at its full size. Raises as `analyze` does."""
         analyzer = self.ready()
         whole = replace(analyzer.limits, enough_side_px=analyzer.limits.max_side_px)
 
         def work() -> tuple[Analysis, bytes]:
             analysis = analyzer.analyze(data, options)
-            drawn = annotate(decode(data, whole).pixels, analysis.faces)
-            return analysis, cv2.imencode(".png", drawn, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()
+            return analysis, encode(annotate(decode(data, whole).pixels, analysis.faces), kind)
 
-        analysis, png = await self.workers.run(work)
+        return (await self._work(work))[1]
+
+    async def _work(self, function: Callable[[], tuple[Analysis, T]]) -> tuple[Analysis, T]:
+        """Run `function` on a worker, and count its analysis with the time that it waited."""
+        came = time.perf_counter()
+
+        def timed() -> tuple[Analysis, T]:
+            waited = time.perf_counter() - came
+            analysis, more = function()
+            return replace(analysis, timings_s={"queue": waited, **analysis.timings_s}), more
+
+        analysis, more = await self.workers.run(timed)
         self.telemetry.observe(analysis)
-        return png
+        return analysis, more
 
     def stop(self) -> None:
         """Be not ready from now on, and let video sessions end; what was accepted still finishes."""

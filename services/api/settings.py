@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     )
     flip: bool = Field(
         False,
-        description="on: each face is read together with its mirror image, a little more accurate at twice the time.",
+        description="With on, each face is read together with its mirror image, a little more accurate at twice the time.",
     )
     workers: Annotated[int, Field(ge=0, le=256)] = Field(
         0, description="Images worked on at once; 0 is one for each CPU that this process may use."
@@ -58,9 +58,13 @@ class Settings(BaseSettings):
     max_batch_files: Annotated[int, Field(ge=1, le=1000)] = Field(
         16, description="Most files in one call of /predict/batch; together no larger than four images may be."
     )
+    max_pending_bytes: Annotated[int, Field(ge=1024)] = Field(
+        200_000_000,
+        description="Bytes of images that may arrive and wait at once; more are answered 503 before they are read.",
+    )
     # Pillow itself refuses above 178 million pixels.
     max_image_pixels: Annotated[int, Field(ge=256, le=178_000_000)] = Field(
-        50_000_000, description="Largest image, in pixels; decoding takes about 7 bytes for each."
+        50_000_000, description="Largest image, in pixels; decoding takes up to 8 bytes for each."
     )
     max_image_side_px: Annotated[int, Field(ge=16, le=65_535)] = Field(
         16_384, description="Longest side of an image, in pixels."
@@ -71,7 +75,7 @@ class Settings(BaseSettings):
     )
     api_keys: SecretStr = Field(
         SecretStr(""),
-        description="Keys, separated by commas, one of which every request must bring; none: no key is asked for.",
+        description="Keys, separated by commas, one of which every request for a model's work must bring; none: no key is asked for.",
     )
     allowed_origins: str = Field(
         "", description="Origins, separated by commas, whose pages may ask beside those of this host; * is every page."
@@ -111,6 +115,6 @@ def unknown_settings() -> list[str]:
     lines = []
     for name in sorted(set(map(str.upper, os.environ)) - known - _FOREIGN):
         if name.startswith(PREFIX):
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
             lines.append(f"{name} is no setting" + (f"; did you mean {near[0]}?" if near else "."))
     return lines

@@ -15,7 +15,7 @@ from shared.emotions import EMOTIONS
 _LATENCY_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
 _STAGE_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.035, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _FACES_BUCKETS: Final = (0, 1, 2, 3, 5, 10, 20, 50)
-_REJECTIONS: Final = ("overloaded", "not_ready", "unauthorized", "sessions", "origin")
+_REJECTIONS: Final = ("overloaded", "not_ready", "unauthorized", "uploads", "sessions", "origin")
 
 
 class Load(Protocol):
@@ -143,7 +143,6 @@ class Telemetry:
         self.model_info.info({"name": manifest.name, "version": manifest.version, "detector": analyzer.detector.name})
         self.model_load_seconds.set(load_s)
         self.model_loads.labels("ok").inc()
-        self.ready.set(1)
 
     def observe(self, analysis: Analysis) -> None:
         """Count one analysed image, and trace its stages where traces are collected."""

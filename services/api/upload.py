@@ -1,8 +1,10 @@
-"""The image of a request, in the three forms that a client may send it."""
+"""The images of a request, in the forms that a client may send them. Nothing of them is ever written to disk."""
 
+import asyncio
 import base64
 import binascii
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Final
 
 import anyio.to_thread
@@ -11,12 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from services.api.errors import BadForm, MissingImage, PayloadTooLarge, UnsupportedForm
+from services.api.errors import BadForm, MissingImage, PayloadTooLarge, SlowUpload, UnsupportedForm
+from services.api.service import Service
 
 FIELD: Final = "file"
 FILES: Final = "files"  # of /predict/batch, repeated
+_FRAMING: Final = 4096  # bytes of boundaries and headers around the files of a form
+_CHUNK_WITHIN_S: Final = 30.0  # a client that sends nothing for so long is given up
 _FORMS: Final = (
-    f"Send multipart/form-data with the field '{FIELD}', or the image itself with its type (image/jpeg, say), "
+    f"Send multipart/form-data with the field '{FIELD}', or the image itself as the body, "
     'or application/json {"image": "<base64 or data URI>"}.'
 )
 
@@ -29,104 +34,138 @@ class ImageJson(BaseModel):
     image: Annotated[str, Field(description="The file in base64, or a data URI.")]
 
 
-async def read_image(request: Request, max_bytes: int) -> bytes:
-    """The encoded image that `request` carries; nothing of it is ever written to disk.
+@asynccontextmanager
+async def image_of(request: Request, service: Service) -> AsyncIterator[bytes]:
+    """The encoded image that `request` carries, with room held for it as long as the block lasts.
 
-    Raises PayloadTooLarge beyond `max_bytes` of image, UnsupportedForm for another Content-Type, BadForm or
-    MissingImage for a body that is not what its type says.
+    A body that is neither a form nor JSON is taken as the image itself: what it is, its bytes tell. Raises
+    PayloadTooLarge, SlowUpload, Overloaded, or BadForm or MissingImage for a body that is not what its type says.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    most, kind = service.settings.max_upload_bytes, _kind(request)
     if kind == "multipart/form-data":
-        return await _from_form(request, max_bytes)
-    if kind == "application/json":
-        body = await _body(request, max_bytes * 4 // 3 + 1024)
-        return await anyio.to_thread.run_sync(_from_json, body, max_bytes)
-    if kind.startswith("image/") or kind == "application/octet-stream":
-        return await _body(request, max_bytes)
-    raise UnsupportedForm(f"A body of type '{kind or 'none'}' carries no image for us. {_FORMS}")
+        async with _form(request, service, most + _FRAMING, max_files=1) as form:
+            yield _bounded(await _file_of(form), most)
+    elif kind == "application/json":
+        async with _body(request, service, most * 4 // 3 + _FRAMING) as body:
+            yield _bounded(await anyio.to_thread.run_sync(_from_json, body), most)
+    else:
+        async with _body(request, service, most) as body:
+            yield body
 
 
-async def read_images(request: Request, max_bytes: int, max_files: int) -> list[tuple[str, bytes]]:
-    """Name and content of each file of a form with the repeated field `files`.
+@asynccontextmanager
+async def images_of(request: Request, service: Service) -> AsyncIterator[list[tuple[str, bytes]]]:
+    """Name and content of each file of a form with the repeated field `files`; together as large as four images.
 
-    Raises as read_image does: PayloadTooLarge when all together are larger than `max_bytes`.
+    Raises as image_of does, and UnsupportedForm for another body than a form.
     """
-    form = await _form(request, max_bytes + 1024 * max_files, max_files)
-    try:
+    settings = service.settings
+    if _kind(request) != "multipart/form-data":
+        raise UnsupportedForm(f"Many images are sent as multipart/form-data with the repeated field '{FILES}'.")
+    limit = 4 * settings.max_upload_bytes + _FRAMING * settings.max_batch_files
+    async with _form(request, service, limit, settings.max_batch_files) as form:
         uploads = [upload for upload in form.getlist(FILES) if not isinstance(upload, str)]
         if not uploads:
-            there = ", ".join(f"'{name}'" for name in form) or "none"
-            raise MissingImage(f"The form has no files in the field '{FILES}' (fields: {there}).")
-        return [(upload.filename or "", await upload.read()) for upload in uploads]
-    finally:
-        await form.close()
+            raise MissingImage(f"The form has no files in the field '{FILES}' {_fields(form)}.")
+        yield [(upload.filename or "", await upload.read()) for upload in uploads]
 
 
-async def _from_form(request: Request, max_bytes: int) -> bytes:
-    form = await _form(request, max_bytes + 4096, max_files=1)
-    try:
-        upload = form.get(FIELD)
-        if upload is None or isinstance(upload, str):
-            there = ", ".join(f"'{name}'" for name in form) or "none"
-            raise MissingImage(f"The form has no file in the field '{FIELD}' (fields: {there}).")
-        return await upload.read()
-    finally:
-        await form.close()
+async def _file_of(form: FormData) -> bytes:
+    upload = form.get(FIELD)
+    if isinstance(upload, str):
+        raise MissingImage(f"The field '{FIELD}' is text, not a file; with curl write -F {FIELD}=@photo.jpg.")
+    if upload is None:
+        raise MissingImage(f"The form has no field '{FIELD}' {_fields(form)}; name the field of the image '{FIELD}'.")
+    return await upload.read()
 
 
-async def _form(request: Request, limit: int, max_files: int) -> FormData:
-    """A multipart form of at most `limit` bytes: the files, and the boundaries and headers between them."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "multipart/form-data":
-        raise UnsupportedForm(f"A body of type '{kind or 'none'}' carries no files. Send multipart/form-data.")
-    parser = MultiPartParser(request.headers, _limited(request, limit), max_files=max_files, max_fields=8)
-    parser.spool_max_size = limit + 1  # an upload stays in memory: nothing is stored
-    try:
-        return await parser.parse()
-    except MultiPartException as error:
-        raise BadForm(f"The multipart body cannot be read: {error.message}") from error
-    except KeyError as error:  # no boundary in the Content-Type
-        raise BadForm("The multipart body names no boundary.") from error
+@asynccontextmanager
+async def _form(request: Request, service: Service, limit: int, max_files: int) -> AsyncIterator[FormData]:
+    with service.upload(_announced(request, limit)):
+        parser = MultiPartParser(request.headers, _limited(request, limit), max_files=max_files, max_fields=8)
+        parser.spool_max_size = limit + 1  # an upload stays in memory
+        try:
+            form = await parser.parse()
+        except MultiPartException as error:
+            hint = f" At most {max_files}; /predict/batch takes many." if "Too many files" in error.message else ""
+            raise BadForm(f"The multipart body cannot be read: {error.message}{hint}") from error
+        except KeyError as error:  # no boundary in the Content-Type
+            raise BadForm("The multipart body names no boundary: let your client set the Content-Type.") from error
+        try:
+            yield form
+        finally:
+            await form.close()
 
 
-def _from_json(body: bytes, max_bytes: int) -> bytes:
+@asynccontextmanager
+async def _body(request: Request, service: Service, limit: int) -> AsyncIterator[bytes]:
+    with service.upload(_announced(request, limit)):
+        yield b"".join([chunk async for chunk in _limited(request, limit)])
+
+
+def _from_json(body: bytes) -> bytes:
     try:
         text = ImageJson.model_validate_json(body).image
     except ValidationError as error:
         fault = error.errors()[0]
-        if fault["type"] == "json_invalid":
-            raise BadForm(f"The body is not JSON: {fault['ctx']['error']}. {_FORMS}") from error
         where = ".".join(map(str, fault["loc"]))
-        raise MissingImage(f"{where + ': ' if where else ''}{fault['msg']}. {_FORMS}") from error
+        message = f"{where + ': ' if where else ''}{fault['msg']}. {_FORMS}"
+        missing = fault["type"] == "missing" or where == "image"
+        raise (MissingImage if missing else BadForm)(message) from error
+    if text.startswith(("http://", "https://")):
+        raise BadForm("'image' is an address; the service fetches nothing. Send the file itself in base64.")
     if text.startswith("data:"):
         head, _, text = text.partition(",")
         if not head.endswith(";base64"):
             raise BadForm("The data URI is not base64; it must begin data:image/...;base64,")
     try:
-        data = base64.b64decode("".join(text.split()), validate=True)
+        return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadForm(f"'image' is not base64: {error}.") from error
-    if len(data) > max_bytes:
-        raise _too_large(max_bytes)
-    return data
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    return b"".join([chunk async for chunk in _limited(request, limit)])
 
 
 async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    """The body's chunks; more than `limit` bytes raise PayloadTooLarge, at once where the length is announced."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
-        raise _too_large(limit)
-    received = 0
-    async for chunk in request.stream():
+    """The body's chunks; more than `limit` bytes raise PayloadTooLarge, and a pause that is too long SlowUpload."""
+    stream, received = request.stream(), 0
+    while True:
+        try:
+            async with asyncio.timeout(_CHUNK_WITHIN_S):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise SlowUpload(f"Nothing came for {_CHUNK_WITHIN_S:.0f} s.") from None
         received += len(chunk)
         if received > limit:
-            raise _too_large(limit)
+            raise _too_large()
         yield chunk
 
 
-def _too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The image is larger than {limit:,} bytes. Send a smaller one.")
+def _announced(request: Request, limit: int) -> int:
+    """The length that the request announces, `limit` where it announces none. Raises PayloadTooLarge beyond `limit`."""
+    announced = request.headers.get("content-length", "")
+    size = int(announced) if announced.isdigit() else limit
+    if size > limit:
+        raise _too_large()
+    return size
+
+
+def _bounded(data: bytes, limit: int) -> bytes:
+    if len(data) > limit:
+        raise _too_large()
+    return data
+
+
+def _too_large() -> PayloadTooLarge:
+    return PayloadTooLarge(
+        "More bytes than are taken: an image may have MIEN_MAX_UPLOAD_BYTES, the images of a batch together four times "
+        "that. Send a smaller image, or fewer at once."
+    )
+
+
+def _fields(form: FormData) -> str:
+    return f"(there are: {', '.join(repr(name) for name in form) or 'none'})"
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()

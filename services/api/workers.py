@@ -5,13 +5,14 @@ import math
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from services.api.errors import Overloaded
 
 T = TypeVar("T")
+_WARM_UP_WITHIN_S: Final = 60.0
 _CGROUP: Final = Path("/sys/fs/cgroup")
 
 
@@ -48,17 +49,44 @@ class Workers:
             if self._admitted >= self._limit:
                 raise Overloaded(f"{self._admitted} images are being worked on or wait. Try again in a second.")
             self._admitted += 1
-        future = self._executor.submit(function)
-        future.add_done_callback(self._leave)
+        job = _Job(function)
+        future = self._executor.submit(job)
+        future.add_done_callback(lambda _: self._leave(job))
         return await asyncio.wrap_future(future)
+
+    def on_each_thread(self, function: Callable[[], object]) -> None:
+        """Run `function` once on every thread, before anything else is asked of them. Raises what it raises."""
+        together = threading.Barrier(self.threads)
+
+        def once() -> None:
+            together.wait(timeout=_WARM_UP_WITHIN_S)  # so that no thread takes two
+            function()
+
+        for future in [self._executor.submit(once) for _ in range(self.threads)]:
+            future.result()
 
     def close(self) -> None:
         """Wait for what runs and waits; nothing is admitted afterwards."""
         self._executor.shutdown(wait=True)
 
-    def _leave(self, _: "Future[T]") -> None:
+    def _leave(self, job: "_Job[T]") -> None:
+        job.forget()
         with self._lock:
             self._admitted -= 1
+
+
+class _Job(Generic[T]):
+    """A call that can be forgotten: what was cancelled stays in the executor's queue, its image must not."""
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._function: Callable[[], T] | None = function
+
+    def __call__(self) -> T:
+        assert self._function is not None, "a forgotten call was run"
+        return self._function()
+
+    def forget(self) -> None:
+        self._function = None
 
 
 def available_cpus() -> int:

@@ -17,10 +17,10 @@ from services.trainer.dataset import FACE_SIZE_PX, SPLITS, VOTE_COLUMNS, Split
 from services.trainer.errors import DataError
 from shared.emotions import EMOTIONS
 from shared.errors import ImageError
-from shared.pipeline.crop import CropGeometry, crop, square_around, square_over
+from shared.pipeline.crop import CropGeometry, crop, square_around
 from shared.pipeline.decode import GrayImage, ImageLimits, Picture, decode
 from shared.pipeline.detect import Detector
-from shared.pipeline.preprocess import to_face
+from shared.pipeline.preprocess import to_face, whole_as_face
 
 # FER2013 counts its classes in this order, which is not the model's: map by name, never by number.
 CSV_EMOTIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -129,8 +129,7 @@ def _file_sample(path: Path, root: Path, label: str, split: Split, finder: FaceF
     if finder is not None:
         face = finder.face(picture)
         return Sample(source, label, split, face, "" if face is not None else "no face: the detector found none")
-    height, width = picture.pixels.shape[:2]
-    return Sample(source, label, split, to_face(crop(picture.pixels, square_over(width, height)), FACE_SIZE_PX))
+    return Sample(source, label, split, whole_as_face(picture.pixels, FACE_SIZE_PX))
 
 
 def read_source(

@@ -143,7 +143,7 @@ def _check_golden(classifier: Classifier, manifest: ModelManifest, directory: Pa
     face = golden.pixels(manifest.input.size_px)
     answer = classifier.classify(to_input(face[np.newaxis]))[0]
     difference = float(np.abs(answer - np.array(golden.probabilities, np.float32)).max())
-    if difference > golden.tolerance:
+    if not difference <= golden.tolerance:  # not a number is no agreement either
         raise ModelError(
             f"The model in {directory} answers its golden face with a difference of {difference:.4f} "
             f"(allowed {golden.tolerance}); this runtime must not serve it."

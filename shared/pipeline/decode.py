@@ -1,13 +1,14 @@
 """Encoded bytes in, an upright picture out."""
 
 import io
+import re
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from shared.errors import ImageTooLarge, ImageTooSmall, UndecodableImage, UnsupportedImage
 
@@ -18,19 +19,26 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 READS: Final = "JPEG, PNG, WebP, GIF (first frame), BMP and TIFF"
 MIN_SIDE_PX: Final = 16  # below this no face has a readable expression
 
+_MOST_SCANS: Final = 100  # of a progressive JPEG, which has about ten; each costs as much as a picture
+_JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # as it stands between a scan's data and a segment
+
 # How files of these kinds begin. A file that begins so and cannot be opened is broken, not foreign.
 _BEGINNINGS: Final = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
+# EXIF's orientations: 5 to 8 exchange rows and columns, then these directions are reversed.
+_FLIPS: Final = {
+    1: (), 2: ("right",), 3: ("right", "down"), 4: ("down",), 5: (), 6: ("right",), 7: ("right", "down"), 8: ("down",),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
     """The largest picture that is decoded, and the size up to which detail is of use."""
 
-    # A 48-megapixel phone photo passes; decoding takes about 7 bytes a pixel.
+    # A 48-megapixel phone photo passes.
     max_pixels: int = 50_000_000
     max_side_px: int = 16_384
-    # JPEGs are decoded at half, a quarter or an eighth as long as the longer side keeps this many pixels:
-    # faces are searched at this size, so more costs time and shows nothing.
+    # Pictures are reduced by a whole number as long as the longer side keeps this many pixels: faces are searched at
+    # this size, so more costs time and memory and shows nothing.
     enough_side_px: int = 1024
 
 
@@ -60,17 +68,22 @@ def decode(data: bytes, limits: ImageLimits) -> Picture:
     image = _open(data, limits)
     width, height = image.size
     _check_size(width, height, limits)
-    reduction = max(1, max(image.size) // limits.enough_side_px)
+    if image.format == "JPEG" and _scans(data) > _MOST_SCANS:
+        raise UndecodableImage(f"The JPEG image has more than {_MOST_SCANS} scans.")
+    orientation = _orientation(image)
     try:
-        image.draft(None, (width // reduction, height // reduction))
+        reduction = max(1, max(width, height) // limits.enough_side_px)
+        # Of JPEGs, a half, a quarter or an eighth is all that is decoded.
+        image.draft(None, (max(1, width // reduction), max(1, height // reduction)))
         image.load()
+        pixels = _as_bgr(_reduced(image, limits.enough_side_px))
+    except UnsupportedImage:
+        raise
     except Exception as error:  # Pillow's decoders raise whatever the broken bytes lead them to
         raise UndecodableImage(f"The {image.format} image is cut short or corrupt: {error}.") from error
-    orientation = _orientation(image)
     if orientation >= 5:  # turned by a quarter
         width, height = height, width
-    upright = ImageOps.exif_transpose(image) if orientation > 1 else image
-    return Picture(_as_bgr(upright), width, height)
+    return Picture(_upright(pixels, orientation), width, height)
 
 
 def _open(data: bytes, limits: ImageLimits) -> Image.Image:
@@ -81,7 +94,14 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
     except Exception as error:
         if data.startswith(_BEGINNINGS) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
             raise UndecodableImage("The image's header is corrupt.") from error
-        raise UnsupportedImage(f"This is not an image that we read. We read {READS}.") from error
+        raise UnsupportedImage(f"This is not an image that we read{_foreign(data)}. We read {READS}.") from error
+
+
+def _foreign(data: bytes) -> str:
+    """The name of a kind that people send often and we do not read."""
+    if data[4:8] != b"ftyp":
+        return ""
+    return " (AVIF)" if data[8:12] == b"avif" else " (HEIC or a video: share photos from an iPhone as JPEG)"
 
 
 def _check_size(width: int, height: int, limits: ImageLimits) -> None:
@@ -96,6 +116,18 @@ def _check_size(width: int, height: int, limits: ImageLimits) -> None:
         )
 
 
+def _scans(data: bytes) -> int:
+    """How many scans a JPEG has, counted no further than one too many."""
+    position, scans = 2, 0
+    while scans <= _MOST_SCANS and (marker := _JPEG_MARKER.search(data, position)):
+        code = marker[0][1]
+        if code == 0xD9:  # end of the image; cameras put other things behind it
+            break
+        scans += code == 0xDA
+        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    return scans
+
+
 def _orientation(image: Image.Image) -> int:
     """EXIF's orientation, 1 to 8; a broken EXIF block does not make the picture unreadable."""
     try:
@@ -105,15 +137,33 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def _as_bgr(image: Image.Image) -> BgrImage:
+def _reduced(image: Image.Image, enough_side_px: int) -> Image.Image:
+    """`image` in a mode that converts to BGR, averaged over squares of whole pixels while it is needlessly large.
+
+    Large pictures are reduced before anything else: every copy of 50 million pixels is 200 MB.
+    """
     if image.mode.startswith("I;16"):
         # Pillow's own conversion clips 16-bit grey to white instead of scaling it.
-        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-        return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), np.uint8)
+        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise UnsupportedImage(f"The image has 32-bit samples. We read {READS} of 8 or 16 bits.")
+    if image.mode in ("1", "P", "PA") or (image.has_transparency_data and image.mode not in ("RGBA", "LA")):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    reduction = max(image.size) // enough_side_px
+    return image.reduce(reduction) if reduction > 1 else image
+
+
+def _as_bgr(image: Image.Image) -> BgrImage:
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        canvas = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(canvas, image)
-    return np.asarray(cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR), np.uint8)
+        canvas = Image.new("RGB", image.size, "white")
+        canvas.paste(image, mask=image.getchannel("A"))
+        image = canvas
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    return np.asarray(cv2.cvtColor(np.asarray(rgb), cv2.COLOR_RGB2BGR), np.uint8)
+
+
+def _upright(pixels: BgrImage, orientation: int) -> BgrImage:
+    """Undo what EXIF says of how the camera was held."""
+    turned = pixels.transpose(1, 0, 2) if orientation >= 5 else pixels
+    flips = _FLIPS[orientation]
+    return np.ascontiguousarray(turned[:: -1 if "down" in flips else 1, :: -1 if "right" in flips else 1])

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from shared.pipeline.crop import crop, square_over
 from shared.pipeline.decode import BgrImage, GrayImage
 
 FaceBatch: TypeAlias = npt.NDArray[np.float32]  # (N, size, size, 1), 0 to 1
@@ -22,6 +23,21 @@ def to_face(crop: BgrImage | GrayImage, size_px: int) -> GrayImage:
     shrinks = max(grey.shape) > size_px
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(grey, (size_px, size_px), interpolation=interpolation), np.uint8)
+
+
+def whole_as_face(picture: BgrImage | GrayImage, size_px: int) -> GrayImage:
+    """A picture that already is one face, as (size_px, size_px) uint8: the longer side fits, the edge is repeated.
+
+    Shrunk first, then padded: a long strip must not become a square as large as it is long.
+    """
+    height, width = picture.shape[:2]
+    scale = size_px / max(height, width)
+    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if picture.ndim == 3 else picture
+    if scale != 1:
+        fitted = (max(1, round(width * scale)), max(1, round(height * scale)))
+        grey = cv2.resize(grey, fitted, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    face = np.asarray(grey, np.uint8)
+    return crop(face, square_over(face.shape[1], face.shape[0]))
 
 
 def to_input(faces: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> FaceBatch:

@@ -55,6 +55,8 @@ def test_the_deployment_uses_real_settings_ports_and_the_image_s_user() -> None:
     assert ports["metrics"] == int(values["MIEN_METRICS_PORT"])
     assert ports["http"] == Settings.model_fields["port"].default
     pod = read(FOLDER / "base/deployment.yaml")["spec"]["template"]["spec"]
+    assert pod["enableServiceLinks"] is False  # else the Service's name makes MIEN_PORT=tcp://…
+    assert container["startupProbe"]["httpGet"]["path"] == "/livez"
     assert f"USER {pod['securityContext']['runAsUser']}:" in (ROOT / "Dockerfile.api").read_text()
     assert float(values["MIEN_DRAIN_DELAY_S"]) + 30 < pod["terminationGracePeriodSeconds"]
 

@@ -85,6 +85,7 @@ def test_without_detection_the_picture_is_the_face(encode: Encode) -> None:
     analysis = analyzer(FakeDetector()).analyze(encode(golden, "PNG"), Options(detect=False))
     (face,) = analysis.faces
     assert (face.box.x, face.box.y, face.box.width, face.box.height) == (0, 0, 48, 48)
+    assert face.confidence is None
     assert np.allclose(face.probabilities, manifest.golden.probabilities, atol=1e-3)
 
 

@@ -1,16 +1,20 @@
 """Every kind of picture that people send comes out right, or is refused with a reason."""
 
-import io
 import struct
+import subprocess
+import sys
+import warnings
 import zlib
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from shared.errors import ImageTooLarge, ImageTooSmall, UndecodableImage, UnsupportedImage
 from shared.pipeline.decode import ImageLimits, Picture, decode
+from tests.conftest import ROOT
 
 LIMITS = ImageLimits()
 Encode = Callable[..., bytes]
@@ -182,6 +186,76 @@ def test_random_damage_never_raises_anything_else(scene: Image.Image, encode: En
             assert picture.pixels.dtype == np.uint8
 
 
-def test_the_input_is_not_kept(encode: Encode, halves: Image.Image) -> None:
-    data = io.BytesIO(encode(halves, "PNG")).getvalue()
-    assert decode(data, LIMITS).pixels.flags.owndata
+def test_strange_exif_beside_the_orientation_does_not_matter(halves: Image.Image, encode: Encode) -> None:
+    """Tags that cannot be written back: Pillow's own way of turning a picture writes them back."""
+    turned = halves.transpose(Image.Transpose.ROTATE_90)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        exif[0x829A], exif[0x9003], exif[0x8825] = (1, 30), "2026:01:01", {1: "N"}
+        block = bytearray(exif.tobytes())
+        for place in rng.integers(24, len(block), 3):  # behind the orientation, which comes first
+            block[place] = rng.integers(256)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = decode(encode(turned, "JPEG", exif=bytes(block)), LIMITS)
+        assert {picture.width, picture.height} == {64, 48}
+
+
+def test_large_pictures_of_every_mode_are_reduced_and_keep_their_look(scene: Image.Image, encode: Encode) -> None:
+    large = scene.resize((2560, 1920))
+    expected = np.asarray(scene.convert("L")).astype(int)
+    for mode in ("RGB", "RGBA", "L", "LA", "P", "CMYK", "I;16"):
+        image = (
+            Image.fromarray(np.asarray(large.convert("L")).astype(np.uint16) * 257)
+            if mode == "I;16"
+            else large.convert(mode)
+        )
+        picture = decode(encode(image, "TIFF" if mode == "CMYK" else "PNG"), LIMITS)
+        assert (picture.width, picture.height) == (2560, 1920), mode
+        assert 1024 <= max(picture.pixels.shape) < 2048, mode
+        small = cv2.resize(cv2.cvtColor(picture.pixels, cv2.COLOR_BGR2GRAY), (640, 480), interpolation=cv2.INTER_AREA)
+        assert np.abs(small - expected).mean() < 6, mode
+
+
+def test_a_large_picture_costs_little_more_than_itself() -> None:
+    """Of a flat 40-megapixel PNG, which is small as a file, no more than a few bytes a pixel are ever in memory."""
+    program = """
+import io, resource
+from PIL import Image
+from shared.pipeline.decode import ImageLimits, decode
+buffer = io.BytesIO()
+Image.new("RGBA", (8000, 5000), (9, 9, 9, 128)).save(buffer, "PNG")
+del Image
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+decode(buffer.getvalue(), ImageLimits())
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 40e6)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 8
+
+
+def test_a_jpeg_of_endless_scans_is_refused(scene: Image.Image, encode: Encode) -> None:
+    progressive = encode(scene, "JPEG", progressive=True)
+    last = progressive.rindex(b"\xff\xda")
+    scan = progressive[last:-2]
+    with pytest.raises(UndecodableImage, match="scans"):
+        decode(progressive[:-2] + scan * 120 + b"\xff\xd9", LIMITS)
+    assert decode(progressive, LIMITS).width == 640
+    # What cameras put behind the picture, a film for example, holds such bytes by chance.
+    assert decode(progressive + b"\xff\xda" * 500, LIMITS).width == 640
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [(b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"), (b"\0\0\0\x18ftypavif\0\0\0\0", "AVIF")],
+)
+def test_kinds_that_people_send_often_are_named(data: bytes, named: str) -> None:
+    with pytest.raises(UnsupportedImage, match=named):
+        decode(data, LIMITS)
+
+
+def test_a_long_strip_is_read_at_a_small_search_size(encode: Encode) -> None:
+    strip = encode(Image.new("RGB", (16_384, 20), "gray"), "JPEG")
+    assert decode(strip, ImageLimits(enough_side_px=512)).width == 16_384

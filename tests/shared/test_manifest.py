@@ -1,5 +1,6 @@
 """A model directory that was changed, or is not what it says, is not served."""
 
+import base64
 import json
 import shutil
 from collections.abc import Callable
@@ -80,6 +81,11 @@ def test_one_changed_byte_is_noticed(directory: Path) -> None:
         (lambda content: content.update(colour="blue"), "colour"),
         (lambda content: content.pop("golden"), "golden"),
         (lambda content: content.update(format=2), "format"),
+        (lambda content: content["golden"].update(probabilities=[float("nan")] * 7), "probabilities"),
+        (lambda content: content["golden"].update(probabilities=[0.5, 0.5]), "probabilities"),
+        (lambda content: content["golden"].update(face="!"), "golden"),
+        (lambda content: content["crop"]["haar"].update(width=0), "crop.haar"),
+        (lambda content: content["input"].update(scale=1.0), "scale"),
     ],
 )
 def test_a_manifest_that_is_not_ours_is_refused(change: Change, message: str, directory: Path) -> None:
@@ -102,6 +108,10 @@ def test_labels_of_another_graph_are_noticed(directory: Path) -> None:
 
 def test_another_input_size_is_noticed(directory: Path) -> None:
     rewrite(directory, lambda content: content["input"].update(size_px=64))
+    with pytest.raises(ModelError, match=r"golden\.face is no face of 64 pixels"):
+        open_model(directory)
+    face = base64.b64encode(bytes(64 * 64)).decode()
+    rewrite(directory, lambda content: content["golden"].update(face=face))
     with pytest.raises(ModelError, match="64x64"):
         open_model(directory)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from shared.pipeline.preprocess import to_face, to_input
+from shared.pipeline.preprocess import to_face, to_input, whole_as_face
 
 
 def test_a_grey_face_of_the_right_size_is_left_as_it_is() -> None:
@@ -32,3 +32,16 @@ def test_the_input_is_float32_between_zero_and_one() -> None:
     assert batch.dtype == np.float32
     assert batch.shape == (1, 2, 2, 1)
     assert np.allclose(batch.ravel(), [0, 0.2, 0.4, 1])
+
+
+def test_a_whole_picture_fits_its_longer_side_and_repeats_its_edge() -> None:
+    wide = np.zeros((24, 96), np.uint8)
+    wide[:, :48] = 200
+    face = whole_as_face(wide, 48)
+    assert face.shape == (48, 48)
+    assert (face[:, :23] == 200).all()
+    assert (face[:, 25:] == 0).all()
+
+
+def test_a_long_strip_stays_small() -> None:
+    assert whole_as_face(np.full((16, 16_384, 3), 90, np.uint8), 48).tolist() == [[90] * 48] * 48

@@ -2,14 +2,19 @@
 
 import asyncio
 import contextlib
+import logging
+import time
+import uuid
 from typing import Any, Final
 
 from fastapi import APIRouter, WebSocket
 from pydantic import ValidationError
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
+from services.api.errors import log_fault
 from services.api.routes.dependencies import ServiceDep
-from services.api.security import is_key, origin_allowed, presented_key
+from services.api.schemas import ModelName
+from services.api.security import Access, access, is_key, origin_allowed
 from services.api.service import Service
 from services.api.streaming import messages
 from services.api.streaming.session import Close, Session, SessionEnded
@@ -19,6 +24,8 @@ from shared.emotions import EMOTIONS
 router = APIRouter()
 _AUTHENTICATE_WITHIN_S: Final = 5.0
 _CLOSE_WITHIN_S: Final = 2.0
+_MOST_REASON_BYTES: Final = 123  # RFC 6455
+_logger = logging.getLogger("mien.access")
 
 
 @router.websocket("/stream")
@@ -26,46 +33,58 @@ async def stream(websocket: WebSocket, service: ServiceDep) -> None:
     """One session, from the handshake to the close with its reason."""
     subprotocols = websocket.scope.get("subprotocols", [])
     await websocket.accept(messages.SUBPROTOCOL if messages.SUBPROTOCOL in subprotocols else None)
-    connection = _Connection(websocket)
+    connection, started = _Connection(websocket), time.monotonic()
+    request_id, end = uuid.uuid4().hex, SessionEnded(None)
     try:
-        await _admit(websocket, connection, service)
-        with service.session():
+        _check_room(service)
+        with service.session():  # counted before the key is known: who has none takes room too
+            await _admit(websocket, connection, service)
             await _serve(connection, service)
-    except SessionEnded as end:
-        if end.code is not None:
-            await connection.close(end.code, end.reason)
-    except Exception:
-        await connection.close(Close.INTERNAL, "The service failed.")
-        raise
+    except SessionEnded as error:
+        end = error
+    except Exception as error:
+        end = SessionEnded(Close.INTERNAL, "The service failed.")
+        end.__cause__ = error
+    if end.code is Close.INTERNAL:
+        service.telemetry.errors.labels("internal").inc()
+        log_fault(end, request_id)
+    if end.code is not None:
+        await connection.close(end.code, end.reason)
+    said = {"request_id": request_id, "code": end.code, "reason": end.reason}
+    _logger.info("WS /stream", extra={**said, "duration_ms": round((time.monotonic() - started) * 1000)})
 
 
-async def _admit(websocket: WebSocket, connection: "_Connection", service: Service) -> None:
-    settings = service.settings
-    if not origin_allowed(websocket, settings.origins):
-        service.telemetry.rejected.labels("origin").inc()
-        raise SessionEnded(Close.POLICY, "Pages of this origin may not connect.")
-    if settings.keys and not is_key(presented_key(websocket), settings.keys):
-        await _authenticate(connection, service)
-    if service.analyzer is None or service.stopping.is_set():
-        service.telemetry.rejected.labels("not_ready").inc()
-        raise SessionEnded(Close.TRY_LATER, "The service is not ready.")
-    if service.sessions >= settings.max_sessions:
+def _check_room(service: Service) -> None:
+    if service.sessions >= service.settings.max_sessions:
         service.telemetry.rejected.labels("sessions").inc()
         raise SessionEnded(Close.TRY_LATER, "The service has as many sessions as it may.")
 
 
-async def _authenticate(connection: "_Connection", service: Service) -> None:
-    """Wait for the key as the first message."""
-    command: messages.Authenticate | messages.Configure | None
+async def _admit(websocket: WebSocket, connection: "_Connection", service: Service) -> None:
+    settings, rejected = service.settings, service.telemetry.rejected
+    if not origin_allowed(websocket, settings.origins):
+        rejected.labels("origin").inc()
+        raise SessionEnded(Close.POLICY, "Pages of this origin may not connect.")
+    granted = access(websocket, settings.keys)
+    if granted is Access.WRONG or (granted is Access.MISSING and not await _authenticates(connection, settings.keys)):
+        rejected.labels("unauthorized").inc()
+        wrong = "The API key is none of this service's."
+        missing = "This service needs an API key: as X-API-Key, subprotocol or first message."
+        raise SessionEnded(Close.POLICY, wrong if granted is Access.WRONG else missing)
+    if service.analyzer is None or service.draining:
+        rejected.labels("not_ready").inc()
+        reason = "The service is stopping." if service.draining else f"Not ready: {service.reason}"
+        raise SessionEnded(Close.TRY_LATER, reason)
+
+
+async def _authenticates(connection: "_Connection", keys: tuple[str, ...]) -> bool:
+    """Whether the first message is one of the keys."""
     try:
         async with asyncio.timeout(_AUTHENTICATE_WITHIN_S):
-            message = await connection.receive()
-        command = messages.Command.validate_json(message)
+            command = messages.Command.validate_json(await connection.receive())
     except (TimeoutError, ValidationError):
-        command = None
-    if not isinstance(command, messages.Authenticate) or not is_key(command.key, service.settings.keys):
-        service.telemetry.rejected.labels("unauthorized").inc()
-        raise SessionEnded(Close.POLICY, "This service needs an API key, by subprotocol or first message.")
+        return False
+    return isinstance(command, messages.Authenticate) and is_key(command.key, keys)
 
 
 async def _serve(connection: "_Connection", service: Service) -> None:
@@ -87,12 +106,12 @@ async def _serve(connection: "_Connection", service: Service) -> None:
 
 
 def _ready(service: Service) -> dict[str, Any]:
-    manifest, settings = service.ready().manifest, service.settings
+    model, settings = service.ready().model, service.settings
     return {
         "type": "ready",
         "protocol": messages.PROTOCOL,
         "labels": list(EMOTIONS),
-        "model": {"name": manifest.name, "version": manifest.version},
+        "model": ModelName.of(model).model_dump(),
         "limits": {
             "max_frame_bytes": settings.max_upload_bytes,
             "max_image_pixels": settings.max_image_pixels,
@@ -129,4 +148,4 @@ class _Connection:
             return
         with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
             async with asyncio.timeout(_CLOSE_WITHIN_S):
-                await self._websocket.close(code, reason)
+                await self._websocket.close(code, reason.encode()[:_MOST_REASON_BYTES].decode(errors="ignore"))

@@ -44,6 +44,7 @@ def result(frame: int, dropped: int, analysis: Analysis, faces: list[TrackedFace
         "type": "result",
         "frame": frame,
         "dropped": dropped,
+        "model": analysis.model.version,
         "image": {"width": analysis.width, "height": analysis.height},
         "faces": [_face(tracked) for tracked in faces],
         "timings_ms": {

@@ -90,10 +90,12 @@ class Mailbox:
         assert frame is not None
         return frame
 
-    def put_back(self, frame: Frame) -> None:
-        """Return a frame that nobody could work on, unless a newer one has come."""
-        if self._frame is None:
-            self.put(frame)
+    def put_back(self, frame: Frame) -> bool:
+        """Return a frame that nobody could work on; not when a newer one has come, which takes its place."""
+        if self._frame is not None:
+            return False
+        self.put(frame)
+        return True
 
 
 class Session:
@@ -144,8 +146,8 @@ class Session:
             try:
                 analysis = await self._analyze(frame.data, self._options)
             except Overloaded:
-                self._telemetry.frames_dropped.labels("overload").inc()
-                self._mailbox.put_back(frame)
+                if not self._mailbox.put_back(frame):
+                    self._telemetry.frames_dropped.labels("overload").inc()
                 await asyncio.sleep(_RETRY_S)
                 continue
             except MienError as error:

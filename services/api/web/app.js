@@ -1,6 +1,6 @@
 // The page: the camera, live, or one picture at a time.
 
-import { listCameras, startCamera, stopCamera } from "./camera.js";
+import { closeCamera, listCameras, openCamera } from "./camera.js";
 import { describeFaces, drawFaces, listFaces } from "./faces.js";
 import { Stream } from "./stream.js";
 import { Timeline } from "./timeline.js";
@@ -15,7 +15,8 @@ const view = element("view");
 const video = element("video");
 const frame = element("drop");
 const timeline = new Timeline(element("minute"), element("legend"));
-const live = { stream: null, latest: null, encoding: false, drawn: 0, announced: 0 };
+const live = { camera: null, stream: null, latest: null, encoding: false, drawn: 0, announced: 0 };
+let latestTurn = 0; // of what was asked for: only the last may show anything
 let key = "";
 
 /* ---- one picture ---- */
@@ -36,26 +37,34 @@ async function predict(picture) {
   return body;
 }
 
-/** Send one picture and show it with what came back. */
-async function show(picture) {
-  stop();
-  say("");
+/** Send one picture, which `load` gives, and show it with what came back. */
+async function show(load) {
+  const turn = begin();
   element("status").textContent = "Looking…";
   try {
+    const picture = await load();
     const started = performance.now();
     const answer = await predict(picture);
     const elapsed = Math.round(performance.now() - started);
-    await drawPicture(picture, answer);
+    if (turn !== latestTurn) return;
+    showFaces(answer.faces, "No face was found in this picture.");
     const worked = Math.round(Object.values(answer.timings_ms).reduce((sum, value) => sum + value, 0));
     element("status").textContent = `${describeFaces(answer.faces)}. ${elapsed} ms, of which ${worked} ms for the analysis.`;
+    await drawPicture(picture, answer, turn);
   } catch (error) {
+    if (turn !== latestTurn) return;
     element("status").textContent = "";
     say(error.message);
   }
 }
 
-async function drawPicture(picture, answer) {
-  const bitmap = await createImageBitmap(picture);
+async function drawPicture(picture, answer, turn) {
+  const bitmap = await createImageBitmap(picture).catch(() => null);
+  if (turn !== latestTurn) return;
+  if (!bitmap) {
+    say("The server read this picture; your browser cannot show its kind.");
+    return;
+  }
   const fits = Math.min(1, LONGEST_SIDE_PX / Math.max(bitmap.width, bitmap.height));
   const scale = Math.max(fits, Math.min(4, 720 / bitmap.width)); // a small one is enlarged, or its labels would be coarse
   view.width = Math.round(bitmap.width * scale);
@@ -65,23 +74,28 @@ async function drawPicture(picture, answer) {
   drawFaces(context, answer.faces, view.width / answer.image.width);
   view.setAttribute("aria-label", `Picture. ${describeFaces(answer.faces)}.`);
   frame.classList.add("filled");
-  showFaces(answer.faces, "No face was found in this picture.");
 }
 
 /* ---- the camera ---- */
 
 async function start(deviceId) {
-  stop();
-  say("");
+  const turn = begin();
+  let stream;
   try {
-    await startCamera(video, deviceId);
+    stream = await openCamera(deviceId);
   } catch (error) {
-    say(error.message);
+    if (turn === latestTurn) say(error.message);
     return;
   }
-  await listCameras(element("devices"), element("devices-label"), video);
-  video.srcObject.getVideoTracks()[0].addEventListener("ended", () => {
-    stop();
+  if (turn !== latestTurn) {
+    closeCamera(stream); // something else was begun while the browser asked for permission
+    return;
+  }
+  live.camera = stream;
+  video.srcObject = stream;
+  stream.getVideoTracks()[0].addEventListener("ended", () => {
+    if (live.camera !== stream) return;
+    begin();
     say("The camera was disconnected.");
   });
   running(true);
@@ -89,13 +103,19 @@ async function start(deviceId) {
   live.stream = new Stream({ onResult, onState, key });
   live.stream.open();
   requestAnimationFrame(tick);
+  await video.play().catch(() => {}); // it may be stopped before it plays
+  await listCameras(element("devices"), element("devices-label"), stream);
 }
 
-function stop() {
+/** Stop whatever runs; what is still on its way belongs to an earlier turn than the one returned. */
+function begin() {
   live.stream?.close();
   live.stream = live.latest = null;
-  stopCamera(video);
+  closeCamera(live.camera);
+  live.camera = video.srcObject = null;
   running(false);
+  say("");
+  return ++latestTurn;
 }
 
 function running(on) {
@@ -123,7 +143,7 @@ function onState({ connected, refused, reason, retryInMs }) {
   }
   live.latest = null;
   if (refused) {
-    stop();
+    begin();
     if (/key/i.test(reason)) askForKey();
     say(reason || "The server refuses this page.");
     return;
@@ -198,28 +218,41 @@ function askForKey() {
   element("key").focus();
 }
 
+async function example() {
+  try {
+    return await (await fetch("web/example.jpg")).blob();
+  } catch {
+    throw new Error("The server does not answer. Is it running?");
+  }
+}
+
 async function nameModel() {
   const response = await fetch("readyz").catch(() => null);
   const body = (await response?.json().catch(() => null)) ?? {};
   element("model").textContent = response?.ok
-    ? `Model ${body.model.name} ${body.model.version}, faces found by ${body.detector}`
+    ? `Model ${body.model.name} ${body.model.version}, faces found by ${body.model.detector}`
     : (body.detail ?? "The server does not answer.");
 }
 
-element("camera").addEventListener("click", () => (live.stream ? stop() : start()));
+element("camera").addEventListener("click", () => (live.camera ? begin() : start()));
 element("devices").addEventListener("change", (event) => start(event.target.value));
 element("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  key = element("key").value;
+  const given = element("key").value;
+  if (!/^[\x21-\x7e]+$/.test(given)) {
+    say("A key has no blanks and no letters beyond a to z.");
+    return;
+  }
+  key = given;
   element("key-form").hidden = true;
   say("");
 });
 element("file").addEventListener("change", (event) => {
   const [picture] = event.target.files;
-  if (picture) show(picture);
+  if (picture) show(async () => picture);
   event.target.value = ""; // the same picture can be chosen again
 });
-element("example").addEventListener("click", async () => show(await (await fetch("web/example.jpg")).blob()));
+element("example").addEventListener("click", () => show(example));
 
 for (const name of ["dragenter", "dragover"]) {
   frame.addEventListener(name, (event) => {
@@ -233,11 +266,11 @@ for (const name of ["dragleave", "drop"]) {
 frame.addEventListener("drop", (event) => {
   event.preventDefault();
   const [picture] = event.dataTransfer.files;
-  if (picture) show(picture);
+  if (picture) show(async () => picture);
 });
 document.addEventListener("paste", (event) => {
   const [picture] = event.clipboardData.files;
-  if (picture) show(picture);
+  if (picture) show(async () => picture);
 });
 
 nameModel();

@@ -10,8 +10,8 @@ const HELP = {
   OverconstrainedError: "That camera is gone. Choose another.",
 };
 
-/** Start a camera and show it in `video`; throws an Error that a person can read. */
-export async function startCamera(video, deviceId) {
+/** Start a camera; its MediaStream, or an Error that a person can read. */
+export async function openCamera(deviceId) {
   if (!window.isSecureContext || !navigator.mediaDevices) {
     throw new Error(
       "Browsers give the camera only to pages from https or from localhost. Open this page so, or choose a picture instead.",
@@ -19,24 +19,21 @@ export async function startCamera(video, deviceId) {
   }
   const constraints = { audio: false, video: deviceId ? { ...WANTED, deviceId: { exact: deviceId } } : WANTED };
   try {
-    video.srcObject = await navigator.mediaDevices.getUserMedia(constraints);
-    await video.play();
+    return await navigator.mediaDevices.getUserMedia(constraints);
   } catch (error) {
-    stopCamera(video);
     throw new Error(HELP[error.name] ?? `The camera does not start: ${error.message}`);
   }
 }
 
-export function stopCamera(video) {
-  for (const track of video.srcObject?.getTracks() ?? []) track.stop();
-  video.srcObject = null;
+export function closeCamera(stream) {
+  for (const track of stream?.getTracks() ?? []) track.stop();
 }
 
 /** Fill `select` with the cameras there are; hidden, with its label, where there is no choice. */
-export async function listCameras(select, label, video) {
+export async function listCameras(select, label, stream) {
   const devices = await navigator.mediaDevices.enumerateDevices();
   const cameras = devices.filter((device) => device.kind === "videoinput");
-  const current = video.srcObject?.getVideoTracks()[0]?.getSettings().deviceId;
+  const current = stream.getVideoTracks()[0]?.getSettings().deviceId;
   select.replaceChildren(
     ...cameras.map((camera, index) => {
       const name = camera.label || `Camera ${index + 1}`;

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 import urllib.error
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from websockets.sync.client import connect
 
 from shared.manifest import load_manifest
 from tests.conftest import SHIPPED_MODEL, running_process, running_server
@@ -119,8 +121,32 @@ def test_sighup_swaps_to_a_good_model_and_keeps_the_old_one_before_a_bad(tmp_pat
         process.send_signal(signal.SIGHUP)
         wait_until(lambda: loads(url, "failed") == 1)
         assert version(url) == "new"
-        assert post(url, jpeg)["model"] == {"name": "default", "version": "new"}
+        assert post(url, jpeg)["model"] == {"name": "default", "version": "new", "detector": "haar"}
         assert loads(url, "ok") == 2
+
+
+def test_a_manifest_that_breaks_the_libraries_is_refused_like_any_other(tmp_path: Path) -> None:
+    served = Path(shutil.copytree(SHIPPED_MODEL, tmp_path / "served"))
+    content = json.loads((served / "manifest.json").read_text())
+    content["golden"]["face"] = "AAAA"
+    (served / "manifest.json").write_text(json.dumps(content))
+    with running_process(model=served) as (url, process):
+        status, body = get(f"{url}/readyz")
+        assert status == 503
+        assert b"golden.face" in body
+        shutil.copy(SHIPPED_MODEL / "manifest.json", served)
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: get(f"{url}/readyz")[0] == 200)
+
+
+def test_a_client_that_stalls_does_not_hold_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_process() as (url, process):
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port)) as stalled:
+            stalled.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=28) == 0
 
 
 def test_a_first_model_is_picked_up_without_a_restart(tmp_path: Path) -> None:
@@ -161,20 +187,29 @@ def test_the_log_has_one_json_line_a_request_and_nothing_of_the_image(tmp_path: 
             post(url, jpeg, X_Request_ID="trace-me")
             with pytest.raises(urllib.error.HTTPError):
                 post(url, b"secret words that are no image")
-            get(f"{url}/nothing?token=secret")
+            get(f"{url}/nothing%0aforged%1b[31m?token=secret")
+            with connect(url.replace("http", "ws") + "/stream?token=secret") as ws:
+                ws.recv()
         log.seek(0)
         lines = [json.loads(line) for line in log]
     assert all(set(line) >= {"time", "level", "logger", "message"} for line in lines)
     assert any(line["logger"] == "uvicorn.error" for line in lines)
     requests = [line for line in lines if line["logger"] == "mien.access"]
-    assert [line["message"] for line in requests] == ["POST /predict", "POST /predict", "GET /nothing"]
-    first, second, third = requests
+    assert [line["message"] for line in requests] == [
+        "POST /predict",
+        "POST /predict",
+        "GET /nothing%0Aforged%1B%5B31m",
+        "WS /stream",
+    ]
+    first, second, third, fourth = requests
     assert (first["request_id"], first["status"]) == ("trace-me", 200)
     assert set(first["timings_ms"]) == {"queue", "decode", "detect", "crop", "classify"}
     assert first["duration_ms"] > 0
     assert (second["status"], second["code"]) == (415, "unsupported_image")
     assert third["status"] == 404
+    assert fourth["duration_ms"] >= 0
     assert "secret" not in json.dumps(lines)
+    assert "127.0.0.1" not in json.dumps([line for line in lines if "running on" not in line["message"]])
 
 
 def test_the_log_for_people_is_text(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def test_a_photo_gives_seven_probabilities_of_one_face(client: TestClient, jpeg:
     assert set(answer) == {"request_id", "model", "image", "faces", "timings_ms"}
     assert answer["image"] == {"width": 640, "height": 480}
     assert answer["model"]["name"] == "default"
+    assert answer["model"]["detector"] == "haar"
     assert set(answer["timings_ms"]) == {"queue", "decode", "detect", "crop", "classify"}
     (face,) = answer["faces"]
     assert face["emotion"] == "happy"
@@ -68,6 +69,7 @@ def test_detect_false_takes_the_picture_as_the_face(client: TestClient, encode: 
     response = client.post("/predict?detect=false", content=picture, headers={"Content-Type": "image/png"})
     (face,) = response.json()["faces"]
     assert list(face["probabilities"].values()) == pytest.approx(golden.probabilities, abs=1e-3)
+    assert face["confidence"] is None
 
 
 def test_no_face_is_an_empty_list(client: TestClient, encode: Encode) -> None:
@@ -129,18 +131,18 @@ def test_more_bytes_than_allowed_are_413(announced: bool, settings: Settings) ->
     with TestClient(create_app(small)) as client:
         content = body if announced else iter([body[:1500], body[1500:]])
         problem = assert_problem(client.post("/predict", content=content, headers=JPEG), 413, "payload_too_large")
-        assert "2,000 bytes" in problem["detail"]
+        assert "MIEN_MAX_UPLOAD_BYTES" in problem["detail"]
         assert_problem(client.post("/predict", files={"file": body}), 413, "payload_too_large")
         text = base64.b64encode(body[:2001]).decode()
         assert_problem(client.post("/predict", json={"image": text}), 413, "payload_too_large")
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/mixed", ""])
-def test_another_content_type_is_told_the_three_forms(kind: str, client: TestClient, jpeg: bytes) -> None:
-    problem = assert_problem(
-        client.post("/predict", content=jpeg, headers={"Content-Type": kind}), 415, "unsupported_form"
-    )
-    assert "multipart/form-data with the field 'file'" in problem["detail"]
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "image/*"])
+def test_what_a_body_is_its_bytes_tell_not_its_type(kind: str, client: TestClient, jpeg: bytes) -> None:
+    """curl --data-binary without a header sends application/x-www-form-urlencoded."""
+    headers = {"Content-Type": kind} if kind else {}
+    assert client.post("/predict", content=jpeg, headers=headers).json()["faces"]
+    assert_problem(client.post("/predict", content=b"text", headers=headers), 415, "unsupported_image")
 
 
 def test_a_form_with_another_field_is_told_the_right_one(client: TestClient, jpeg: bytes) -> None:
@@ -152,7 +154,8 @@ def test_a_form_with_another_field_is_told_the_right_one(client: TestClient, jpe
 def test_a_text_field_is_not_a_file(client: TestClient) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     body = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\ntext\r\n--b--\r\n'
-    assert_problem(client.post("/predict", content=body, headers=headers), 422, "missing_image")
+    problem = assert_problem(client.post("/predict", content=body, headers=headers), 422, "missing_image")
+    assert "-F file=@photo.jpg" in problem["detail"]
 
 
 @pytest.mark.parametrize(
@@ -167,21 +170,31 @@ def test_a_body_that_is_not_what_its_type_says_is_400(kind: str, body: bytes, cl
     assert_problem(client.post("/predict", content=body, headers={"Content-Type": kind}), 400, "bad_form")
 
 
-@pytest.mark.parametrize("body", ["{}", '{"image": 7}', '{"picture": "x"}', "[]", '{"image": "x", "other": 1}'])
+@pytest.mark.parametrize("body", ["{}", '{"image": 7}', '{"picture": "x"}'])
 def test_json_without_an_image_is_422(body: str, client: TestClient) -> None:
     response = client.post("/predict", content=body, headers={"Content-Type": "application/json"})
     assert_problem(response, 422, "missing_image")
 
 
-@pytest.mark.parametrize("image", ["nicht base64 ß", "abc", "data:image/png,plain"])
-def test_what_is_not_base64_is_400(image: str, client: TestClient) -> None:
-    assert_problem(client.post("/predict", json={"image": image}), 400, "bad_form")
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"image": "nicht base64 ß"}, "base64"),
+        ({"image": "abc"}, "base64"),
+        ({"image": "data:image/png,plain"}, "must begin data:image"),
+        ({"image": "https://example.com/a.jpg"}, "fetches nothing"),
+        ({"image": "x", "other": 1}, "other"),
+        ([], "object"),
+    ],
+)
+def test_json_that_holds_no_file_in_base64_is_400(body: object, named: str, client: TestClient) -> None:
+    assert named in assert_problem(client.post("/predict", json=body), 400, "bad_form")["detail"]
 
 
 def test_a_path_that_is_not_there_and_a_method_that_is_not_taken(client: TestClient) -> None:
     assert_problem(client.post("/predictions"), 404, "not_found")
     assert_problem(client.get("/nothing/here"), 404, "not_found")
-    assert_problem(client.get("/predict"), 405, "method_not_allowed")
+    assert "it takes POST" in assert_problem(client.get("/predict"), 405, "method_not_allowed")["detail"]
 
 
 def test_a_request_id_that_is_sane_is_kept(client: TestClient, jpeg: bytes) -> None:
@@ -192,7 +205,9 @@ def test_a_request_id_that_is_sane_is_kept(client: TestClient, jpeg: bytes) -> N
         assert re.fullmatch("[0-9a-f]{32}", other.headers["x-request-id"])
 
 
-def test_a_failure_of_our_own_is_500_without_its_inside(client: TestClient, jpeg: bytes) -> None:
+def test_a_failure_of_our_own_is_500_and_logged_once_with_its_inside(
+    client: TestClient, jpeg: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     class Broken:
         name = "haar"
 
@@ -201,9 +216,16 @@ def test_a_failure_of_our_own_is_500_without_its_inside(client: TestClient, jpeg
 
     service = client.app.state.service
     object.__setattr__(service.analyzer, "detector", Broken())
-    response = client.post("/predict", content=jpeg, headers=JPEG)
-    assert_problem(response, 500, "internal")
+    with caplog.at_level("ERROR"):
+        response = client.post("/predict", content=jpeg, headers=JPEG)
+    problem = assert_problem(response, 500, "internal")
     assert "secret" not in response.text
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.request_id == problem["request_id"]
+    assert "secret inside" in str(record.exc_info)
+    batch = client.post("/predict/batch", files=[("files", jpeg), ("files", b"text")])
+    assert [result["status"] for result in batch.json()["results"]] == [500, 415]
+    assert "secret" not in batch.text
 
 
 def test_a_batch_has_a_status_for_each_file(client: TestClient, jpeg: bytes, encode: Encode) -> None:
@@ -240,7 +262,10 @@ def test_the_annotated_image_is_the_image_with_its_faces_drawn(
 ) -> None:
     large = encode(scene.resize((1920, 1440)), "JPEG")
     response = client.post("/predict/annotated", content=large, headers=JPEG)
-    assert response.headers["content-type"] == "image/png"
+    assert response.headers["content-type"] == "image/jpeg"
+    as_png = client.post("/predict/annotated", content=large, headers=JPEG | {"Accept": "image/png"})
+    assert as_png.headers["content-type"] == "image/png"
+    assert as_png.content.startswith(b"\x89PNG")
     drawn = np.asarray(Image.open(io.BytesIO(response.content)).convert("RGB")).astype(int)
     assert drawn.shape == (1440, 1920, 3)
     changed = np.abs(drawn - np.asarray(scene.resize((1920, 1440)))).max(axis=2) > 80
@@ -249,3 +274,21 @@ def test_the_annotated_image_is_the_image_with_its_faces_drawn(
     assert left - 60 < columns[0] < columns[-1] < right + 200
     assert top - 150 < rows[0] < rows[-1] < bottom + 60
     assert_problem(client.post("/predict/annotated", content=b"text", headers=JPEG), 415, "unsupported_image")
+
+
+def test_more_bytes_at_once_than_may_arrive_are_refused_before_they_are_read(settings: Settings, jpeg: bytes) -> None:
+    with TestClient(create_app(settings.model_copy(update={"max_pending_bytes": len(jpeg) - 1}))) as client:
+        response = client.post("/predict", content=jpeg, headers=JPEG)
+        assert_problem(response, 503, "overloaded")
+        assert response.headers["retry-after"]
+    with TestClient(create_app(settings.model_copy(update={"max_pending_bytes": len(jpeg)}))) as client:
+        assert [client.post("/predict", content=jpeg, headers=JPEG).status_code for _ in range(3)] == [200] * 3
+
+
+def test_a_strange_photo_spoils_neither_the_service_nor_a_batch(
+    client: TestClient, encode: Encode, jpeg: bytes
+) -> None:
+    strip = encode(Image.new("RGB", (16_384, 16)), "PNG")
+    response = client.post("/predict?detect=false", content=strip, headers=JPEG)
+    assert response.status_code == 200
+    assert response.json()["faces"][0]["box"]["width"] == 16_384

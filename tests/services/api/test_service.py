@@ -2,12 +2,15 @@
 
 import re
 import shutil
+import socket
+import threading
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from services.api import fetch_yunet
 from services.api.__main__ import main
 from services.api.app import create_app
 from services.api.settings import Settings, unknown_settings
@@ -32,7 +35,7 @@ def test_alive_ready_and_healthy(client: TestClient) -> None:
         response = client.get(path)
         assert response.status_code == 200
         assert response.json()["model"]["name"] == "default"
-        assert response.json()["detector"] == "haar"
+        assert response.json()["model"]["detector"] == "haar"
 
 
 def test_a_model_that_does_not_hold_leaves_the_service_alive_but_not_ready(
@@ -65,7 +68,7 @@ def test_auto_takes_yunet_where_its_file_is(settings: Settings, tmp_path: Path, 
     for path, expected in ((yunet_model, "yunet"), (tmp_path / "none.onnx", "haar")):
         auto = settings.model_copy(update={"detector": "auto", "yunet_model": path})
         with TestClient(create_app(auto)) as client:
-            assert client.get("/readyz").json()["detector"] == expected
+            assert client.get("/readyz").json()["model"]["detector"] == expected
 
 
 def test_model_tells_what_is_served_and_how_good_it_is(client: TestClient) -> None:
@@ -119,6 +122,14 @@ def test_the_documentation_s_example_works_when_tried(client: TestClient) -> Non
     assert [face["emotion"] for face in response.json()["faces"]] == ["happy"]
 
 
+def test_the_documentation_says_where_a_key_goes_and_what_can_go_wrong(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()
+    assert set(schema["components"]["securitySchemes"]) == {"APIKeyHeader", "HTTPBearer"}
+    assert {"400", "401", "413", "415", "422", "500", "503"} <= set(schema["paths"]["/predict"]["post"]["responses"])
+    assert "503" in schema["paths"]["/readyz"]["get"]["responses"]
+    assert "/stream" in schema["info"]["description"]
+
+
 def test_the_page_is_served_with_a_strict_policy(client: TestClient) -> None:
     page = client.get("/")
     assert "<title>Mien" in page.text
@@ -142,6 +153,51 @@ def test_a_misspelt_setting_is_noticed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MIEN_DETECTR", "haar")
-    assert unknown_settings() == ["MIEN_DETECTR is no setting; did you mean MIEN_DETECTOR?"]
+    monkeypatch.setenv("MIEN_FOOBAR", "1")
+    assert unknown_settings() == [
+        "MIEN_DETECTR is no setting; did you mean MIEN_DETECTOR?",
+        "MIEN_FOOBAR is no setting.",
+    ]
+    monkeypatch.setenv("MIEN_WORKERS", "many")
     assert main() == 2
-    assert "MIEN_DETECTOR" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "MIEN_DETECTOR" in said
+    assert "MIEN_WORKERS" in said
+
+
+@pytest.mark.parametrize("setting", ["MIEN_PORT", "MIEN_METRICS_PORT"])
+def test_a_port_in_use_is_told_before_anything_is_loaded(
+    setting: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("MIEN_PORT", "0")
+        monkeypatch.setenv(setting, str(port))
+        assert main() == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: 127.0.0.1 port {port} cannot be listened on")
+    assert f"or set {setting}" in said
+
+
+def test_the_fetch_says_why_and_leaves_with_1(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """From a server that gives another file than YuNet, and from one that speaks no HTTP."""
+    monkeypatch.setenv("MIEN_YUNET_MODEL", str(tmp_path / "yunet.onnx"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            for said in (b"HTTP/1.0 200 OK\r\n\r\nanother file", b"hello\r\n"):
+                client, _ = server.accept()
+                client.recv(9000)
+                client.sendall(said)
+                client.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+        monkeypatch.setattr(fetch_yunet.fetch, "__defaults__", ((url, url), 5.0))
+        assert fetch_yunet.main() == 1
+    said = capsys.readouterr().out
+    assert "another file" in said
+    assert "make yunet" in said
+    assert not (tmp_path / "yunet.onnx").exists()

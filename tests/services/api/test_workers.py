@@ -1,8 +1,11 @@
 """Work is bounded, overload is told at once, and nobody waits for what nobody wants."""
 
 import asyncio
+import functools
+import gc
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -93,3 +96,32 @@ def test_the_cgroup_s_quota_bounds_the_cpus(
     monkeypatch.setattr(module, "_CGROUP", tmp_path)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
     assert available_cpus() == expected
+
+
+def test_what_was_cancelled_is_forgotten_with_its_image() -> None:
+    async def scenario() -> None:
+        workers, gate = Workers(threads=1, queue_size=4), threading.Event()
+        running = asyncio.ensure_future(workers.run(gate.wait))
+        image = Image()
+        gone = weakref.ref(image)
+        waiting = asyncio.ensure_future(workers.run(functools.partial(id, image)))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        del image, waiting
+        await asyncio.sleep(0.05)
+        gc.collect()
+        assert gone() is None
+        gate.set()
+        await running
+        workers.close()
+
+    class Image: ...
+
+    asyncio.run(scenario())
+
+
+def test_warming_up_reaches_every_thread() -> None:
+    workers, seen = Workers(threads=3, queue_size=0), set()
+    workers.on_each_thread(lambda: seen.add(threading.get_ident()))
+    assert len(seen) == 3
+    workers.close()

@@ -3,10 +3,12 @@
 import base64
 import contextlib
 import json
+import re
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +88,7 @@ def test_each_frame_is_answered_in_order_by_the_same_face(url: str, frame: bytes
     assert [answer["dropped"] for answer in answers] == [0, 0, 0, 0]
     for answer in answers:
         assert answer["image"] == {"width": 320, "height": 240}
+        assert re.fullmatch("[0-9a-f]{12}", answer["model"])
         (face,) = answer["faces"]
         assert set(face) == {"id", "box", "confidence", "emotion", "probabilities", "raw_probabilities"}
         assert (face["id"], face["emotion"]) == (1, "happy")
@@ -245,10 +248,11 @@ def test_a_client_that_vanishes_or_never_reads_harms_nobody(url: str, frame: byt
 
 
 def test_pages_of_other_origins_are_refused(url: str) -> None:
-    with opened(url, origin=Origin("https://elsewhere.example")) as ws:
-        code, reason = close_of(ws)
-    assert code == 1008
-    assert "origin" in reason
+    for origin in ("https://elsewhere.example", "http://[x"):
+        with opened(url, origin=Origin(origin)) as ws:
+            code, reason = close_of(ws)
+        assert code == 1008
+        assert "origin" in reason
     same = url.replace("ws://", "http://").removesuffix("/stream")
     with opened(url, origin=Origin(same)) as ws:
         assert receive(ws)["type"] == "ready"
@@ -267,12 +271,14 @@ def test_keys_by_header_subprotocol_or_first_message(frame: bytes) -> None:
         with opened(url) as ws:
             ws.send(json.dumps({"type": "authenticate", "key": "sesame"}))
             assert receive(ws)["type"] == "ready"
+        with opened(url, additional_headers={"X-API-Key": "wrong"}) as ws:  # is told at once
+            assert close_of(ws, within_s=4) == (1008, "The API key is none of this service's.")
         for first in (json.dumps({"type": "authenticate", "key": "wrong"}), json.dumps({"type": "configure"}), frame):
             with opened(url) as ws:
                 ws.send(first)
                 assert close_of(ws)[0] == 1008
         with opened(url) as ws:  # says nothing
-            assert close_of(ws) == (1008, "This service needs an API key, by subprotocol or first message.")
+            assert close_of(ws)[1].startswith("This service needs an API key: as X-API-Key")
 
 
 def test_stopping_closes_sessions_with_a_reason(frame: bytes) -> None:
@@ -283,3 +289,10 @@ def test_stopping_closes_sessions_with_a_reason(frame: bytes) -> None:
             ws.send(frame)
             receive(ws)
         assert close_of(ws) == (1001, "The service is stopping.")
+
+
+def test_why_it_is_not_ready_is_the_reason_of_the_close(tmp_path: Path) -> None:
+    with running_server(model=tmp_path / "none") as http, opened(http.replace("http", "ws") + "/stream") as ws:
+        code, reason = close_of(ws)
+        assert code == 1013
+        assert reason.startswith("Not ready: There is no model in")

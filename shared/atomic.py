@@ -40,6 +40,12 @@ def directory_written_whole(path: Path) -> Iterator[Path]:
         new = Path(scratch) / "new"
         new.mkdir()
         yield new
+        old = Path(scratch) / "old"
         if path.exists():
-            os.replace(path, Path(scratch) / "old")
-        os.replace(new, path)
+            os.replace(path, old)
+        try:
+            os.replace(new, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise

@@ -64,6 +64,6 @@ def _degrade(face: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDA
 def _erase(face: npt.NDArray[np.float32], config: AugmentConfig, rng: np.random.Generator) -> None:
     """Cover one rectangle with a single grey, so that no one part of the face decides alone."""
     size = face.shape[0]
-    height, width = rng.integers(config.erase_px[0], min(config.erase_px[1], size), size=2)
+    height, width = rng.integers(config.erase_px[0], max(config.erase_px[0] + 1, min(config.erase_px[1], size)), size=2)
     top, left = rng.integers(0, size - height), rng.integers(0, size - width)
     face[top : top + height, left : left + width] = rng.uniform(0, 255)

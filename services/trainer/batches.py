@@ -1,6 +1,6 @@
 """Batches of varied faces. Each is a function of seed, epoch and number alone, so a resumed run sees the same."""
 
-from typing import Any
+from typing import Any, Final
 
 import keras
 import numpy as np
@@ -8,9 +8,14 @@ import numpy.typing as npt
 
 from services.trainer.augment import mixup, vary
 from services.trainer.config import TrainConfig
-from services.trainer.dataset import Dataset, Targets
+from services.trainer.dataset import Dataset
 from services.trainer.losses import class_weights
-from shared.pipeline.preprocess import FaceBatch, to_input
+from shared.emotions import EMOTIONS
+from shared.pipeline.preprocess import to_input
+
+# Two streams of chance for each epoch: what varies images must not repeat what orders them.
+_ORDER: Final = 0
+_VARIATION: Final = 1
 
 
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ships no types
@@ -24,8 +29,11 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ship
         self._pixels = kept.pixels
         self._targets = kept.targets(config.target.original_weight, config.target.label_smoothing)
         self._config = config
-        self._weights = class_weights(config.loss, kept.labels)
         self._chances = _chances(kept.labels) if config.sampling == "sqrt" else None
+        drawn = np.full(len(kept), 1 / len(kept)) if self._chances is None else self._chances
+        # How often each class is drawn, which is what losses must make up for.
+        self.frequencies = np.bincount(kept.labels, weights=drawn, minlength=len(EMOTIONS)).astype(np.float64)
+        self._weights = class_weights(config.loss, self.frequencies)
 
     def __len__(self) -> int:
         return max(1, len(self._pixels) // self._config.batch_size)
@@ -34,7 +42,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ship
         """Faces and targets, and a weight for each image where classes weigh differently."""
         config, size = self._config, self._config.batch_size
         rows = self._order(self.epoch)[index * size : (index + 1) * size]
-        rng = np.random.default_rng((config.seed, self.epoch, index))
+        rng = np.random.default_rng((config.seed, self.epoch, _VARIATION, index))
         faces = np.stack([vary(face, config.augment, rng) for face in self._pixels[rows]])
         faces, targets = mixup(faces, self._targets[rows], config.augment, rng)
         if self._weights is None:
@@ -42,7 +50,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ship
         return to_input(faces), targets, targets @ self._weights
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
-        rng, count = np.random.default_rng((self._config.seed, epoch)), len(self._pixels)
+        rng, count = np.random.default_rng((self._config.seed, epoch, _ORDER)), len(self._pixels)
         return rng.permutation(count) if self._chances is None else rng.choice(count, count, p=self._chances)
 
 
@@ -50,11 +58,6 @@ def _chances(labels: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
     """How likely each image is drawn so that a class comes as often as the square root of its frequency."""
     weights = np.bincount(labels)[labels].astype(np.float64) ** -0.5
     return np.asarray(weights / weights.sum())
-
-
-def validation_arrays(validation: Dataset) -> tuple[FaceBatch, Targets]:
-    """The validation split as it is, with its original labels one-hot."""
-    return to_input(validation.pixels), validation.targets(original_weight=1, label_smoothing=0)
 
 
 class FollowEpoch(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types

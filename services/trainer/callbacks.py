@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 from tqdm import tqdm
 
-from services.trainer.batches import validation_arrays
 from services.trainer.config import TrainConfig
 from services.trainer.dataset import Dataset
 from services.trainer.errors import TrainingDiverged
+from services.trainer.evaluate import keras_predictor, negative_log_likelihood
 from services.trainer.networks import build
 from services.trainer.workdir import History, Workdir
 
@@ -20,10 +21,13 @@ from services.trainer.workdir import History, Workdir
 class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types
     """Validates, records, keeps the best model and the checkpoint, and stops when patience is over."""
 
-    def __init__(self, home: Workdir, validation: Dataset, history: History, config: TrainConfig) -> None:
+    def __init__(
+        self, home: Workdir, validation: Dataset, history: History, config: TrainConfig, patient_since: int
+    ) -> None:
+        """`patient_since`: the epoch from which patience counts; what came before had another optimizer."""
         super().__init__()
-        self._home, self._history, self._config = home, history, config
-        self._faces, self._targets = validation_arrays(validation)
+        self._home, self._history, self._config, self._since = home, history, config, patient_since
+        self._validation = validation
         self._started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -31,8 +35,7 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         with averaged_weights(self.model):
-            scores = self.model.evaluate(self._faces, self._targets, batch_size=256, verbose=0, return_dict=True)
-            logs.update({f"val_{name}": score for name, score in scores.items()})
+            logs.update(self._validate(epoch))
             record = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
             best_before = max((earlier["val_accuracy"] for earlier in self._history), default=-1.0)
             self._history.append(record | {"seconds": round(time.perf_counter() - self._started, 1)})
@@ -45,10 +48,20 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
     def patience_is_over(self) -> bool:
         """Whether the validation loss has not fallen for as many epochs as the configuration allows."""
         patience = self._config.early_stopping_patience
-        if patience is None or not self._history:
-            return False
-        losses = [record["val_loss"] for record in self._history]
-        return len(losses) - 1 - losses.index(min(losses)) >= patience
+        losses = [record["val_loss"] for record in self._history[self._since :]]
+        return patience is not None and bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
+
+    def _validate(self, epoch: int) -> dict[str, float]:
+        """Likelihood and accuracy on the validation split. Raises TrainingDiverged when they are no numbers."""
+        labels = self._validation.labels
+        probabilities = keras_predictor(self.model)(self._validation.pixels)
+        loss = negative_log_likelihood(probabilities, labels)
+        if not math.isfinite(loss):
+            raise TrainingDiverged(
+                f"The validation loss became {loss} at the end of epoch {epoch + 1}. {_kept(epoch)}; "
+                "try a lower learning_rate in a new --workdir."
+            )
+        return {"val_loss": loss, "val_accuracy": float((probabilities.argmax(axis=1) == labels).mean())}
 
 
 class StopOnNaN(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types
@@ -63,9 +76,8 @@ class StopOnNaN(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships n
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
         if not math.isfinite(logs["loss"]):
-            kept = f"Epoch {self._epoch} is kept" if self._epoch else "No epoch had ended"
             raise TrainingDiverged(
-                f"The loss became {logs['loss']} at epoch {self._epoch + 1}, batch {batch + 1}. {kept}; "
+                f"The loss became {logs['loss']} at epoch {self._epoch + 1}, batch {batch + 1}. {_kept(self._epoch)}; "
                 "try a lower learning_rate in a new --workdir."
             )
 
@@ -111,20 +123,34 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
         return
     current = model.get_weights()
     model.optimizer.finalize_variable_values(model.trainable_variables)
+    # Copies: on JAX the model would else share its arrays with the optimizer, and using the one deletes the other.
+    model.set_weights([np.array(weight) for weight in model.get_weights()])
     try:
         yield
     finally:
         model.set_weights(current)
 
 
+@contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """What is built in the block computes in `precision`; what comes after it, as before."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _kept(epoch: int) -> str:
+    return f"Epoch {epoch} is kept" if epoch else "No epoch had ended"
+
+
 def _in_full_precision(model: keras.Model, config: TrainConfig) -> keras.Model:
     """The same network in float32, which is what exports and whoever loads it expect."""
     if config.precision == "float32":
         return model
-    keras.config.set_dtype_policy("float32")
-    try:
+    with computing_in("float32"):
         copy = build(config.network)
-    finally:
-        keras.config.set_dtype_policy(config.precision)
     copy.set_weights(model.get_weights())
     return copy

@@ -47,7 +47,7 @@ def model_card(manifest: ModelManifest) -> str:
             *_quantization(manifest),
             "## How it was made",
             "",
-            f"Trained from random weights on FER2013's Training split by this repository's trainer: commit `{training['commit']}`, "
+            f"Trained from {_origin(training)} on FER2013's Training split by this repository's trainer: commit `{training['commit']}`, "
             f"seed {training['seed']}, {training['epochs']} epochs ({training['train_seconds'] / 3600:.1f} h on "
             f"{training.get('device', 'CPU')}), the weights of epoch {training['best_epoch']}, chosen by validation accuracy. "
             f"Training images repeated in the test splits were removed first. Data `sha256:{training['data_sha256']}`.",
@@ -57,7 +57,7 @@ def model_card(manifest: ModelManifest) -> str:
             "",
             "## Terms",
             "",
-            f"Weights: {manifest.license}. FER2013 was published for research; its images are not part of this repository, "
+            f"Weights: {_licence(manifest)}. FER2013 was published for research; its images are not part of this repository, "
             "and whoever retrains must hold them under its terms. FER+ votes: MIT.",
             "",
         ]
@@ -84,6 +84,19 @@ def _front_matter(manifest: ModelManifest) -> list[str]:
             f"    - {{type: f1, name: macro F1, value: {groups['all']['macro_f1']}}}",
         ]
     return [*lines, "---"]
+
+
+def _origin(training: dict[str, Any]) -> str:
+    if training.get("init_sha256"):
+        return f"the weights of another run (`sha256:{training['init_sha256']}`)"
+    if training.get("pretrained"):
+        return f"weights of keras.applications ({training['pretrained']})"
+    return "random weights"
+
+
+def _licence(manifest: ModelManifest) -> str:
+    pretrained = manifest.training.get("pretrained")
+    return f"under the terms of those they began with ({pretrained})" if pretrained else manifest.license
 
 
 def _quantization(manifest: ModelManifest) -> list[str]:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from services.trainer.dataset import SPLITS
 from services.trainer.errors import DataError
 from shared.manifest import MANIFEST_FILE, load_manifest
 
@@ -23,8 +24,8 @@ def compare(paths: list[Path]) -> str:
     Raises DataError for one that was not evaluated.
     """
     rows: dict[str, dict[str, Any]] = {}
-    for path in paths:
-        rows |= _results(path)
+    for name, path in distinct_names(paths).items():
+        rows |= _results(name, path)
     head = [" ".join((split, group.replace("_", " "), name.replace("_", "-"))) for split, group, name in _COLUMNS]
     lines = [f"| | {' | '.join(head)} |", "|---|" + "--:|" * len(_COLUMNS)]
     for name, results in rows.items():
@@ -33,9 +34,17 @@ def compare(paths: list[Path]) -> str:
     return "\n".join(lines)
 
 
-def _results(path: Path) -> dict[str, dict[str, Any]]:
+def distinct_names(paths: list[Path]) -> dict[str, Path]:
+    """Each path by its last parts, as many as tell it from the others."""
+    length = 1
+    while len({path.resolve().parts[-length:] for path in paths}) < len({path.resolve() for path in paths}):
+        length += 1
+    return {"/".join(path.resolve().parts[-length:]): path for path in paths}
+
+
+def _results(name: str, path: Path) -> dict[str, dict[str, Any]]:
     if (path / MANIFEST_FILE).exists():
-        return {path.name: load_manifest(path).metrics}
+        return {name: load_manifest(path).metrics}
     file = path / "evaluation.json" if path.is_dir() else path
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -43,8 +52,8 @@ def _results(path: Path) -> dict[str, dict[str, Any]]:
         raise DataError(f"{path} was not evaluated yet: `python -m services.trainer evaluate {path}`.") from error
     except ValueError as error:
         raise DataError(f"{file} is not JSON: {error}.") from error
-    if "validation" in content or "test" in content:
-        return {path.name: content}
+    if set(content) <= set(SPLITS):
+        return {name: content}
     return dict(content)  # of baselines: a name, then its scores
 
 

@@ -4,12 +4,21 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from services.trainer.errors import ConfigError
 
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-Span: TypeAlias = Annotated[tuple[float, float], Field(description="uniform between the two")]
+_Bound: TypeAlias = Annotated[float, Field(gt=0, le=10)]
+
+
+def _rising(span: tuple[float, float]) -> tuple[float, float]:
+    if span[0] > span[1]:
+        raise ValueError("the first number must not be larger than the second")
+    return span
+
+
+Span: TypeAlias = Annotated[tuple[_Bound, _Bound], AfterValidator(_rising)]  # uniform between the two
 
 
 class _Section(BaseModel):
@@ -65,7 +74,9 @@ class AugmentConfig(_Section):
     brightness_shift: Annotated[float, Field(ge=0)] = 0  # ± grey levels of 255
     contrast: Span = (1, 1)  # a factor around mid-grey
     erase_share: Share = 0  # of the images lose one patch
-    erase_px: tuple[int, int] = (6, 20)
+    erase_px: Annotated[
+        tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=2, le=47)]], AfterValidator(_rising)
+    ] = (6, 20)  # sides of the patch, the second excluded
     degrade_share: Share = 0  # of the images are blurred, noisy or coarse, as cameras make them
     mixup_alpha: Annotated[float, Field(ge=0)] = 0  # 0 is none
     mixup_share: Share = 0.5  # of the batches

@@ -5,30 +5,34 @@ import keras
 from services.trainer.errors import ConfigError
 
 
-def use_devices(wanted: str) -> None:
-    """Train on `wanted`: "2" or "gpu:2" is two GPUs, each with a part of every batch; "cpu:1" is the CPU.
+def use_devices(wanted: str, batch_size: int) -> None:
+    """Spread every batch over `wanted`: "2" or "gpu:2" is two GPUs. One GPU, where there is one, trains without asking.
 
-    Raises ConfigError when there are fewer, or when this backend cannot spread a batch.
+    Raises ConfigError when there are fewer, when this backend cannot spread a batch, or when the batch has no equal parts.
     """
     kind, _, count = wanted.rpartition(":")
     kind = kind or "gpu"
     if not count.isdigit() or int(count) < 1 or kind not in ("gpu", "cpu", "tpu"):
         raise ConfigError(f"--devices {wanted}: write a number of GPUs, or gpu:N, cpu:N, tpu:N.")
     backend, number = keras.backend.backend(), int(count)
-    there = _devices(kind)
+    there = devices_of_kind(kind)
     if len(there) < number:
         seen = ", ".join(there) or "none"
         raise ConfigError(f"--devices {wanted}: {number} asked for, the {backend} backend sees {seen}.")
-    if number > 1 and backend != "jax":
+    if number == 1:
+        return
+    if backend != "jax":
         raise ConfigError(
             f"--devices {wanted}: Keras spreads a batch over devices on JAX; set KERAS_BACKEND=jax "
             f"(it is {backend}, which trains on one)."
         )
-    if number > 1:
-        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=there[:number]))
+    if batch_size % number:
+        raise ConfigError(f"--devices {wanted}: batch_size {batch_size} does not divide into {number} equal parts.")
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=there[:number]))
 
 
-def _devices(kind: str) -> list[str]:
+def devices_of_kind(kind: str) -> list[str]:
+    """The devices that the backend sees."""
     if keras.backend.backend() == "torch":  # which Keras's distribution API does not know yet
         import torch
 

@@ -111,7 +111,9 @@ def keras_predictor(model: Any) -> Predict:
     """The predictions of a Keras model in memory."""
 
     def predict(batch: npt.NDArray[np.uint8]) -> Probabilities:
-        return np.asarray(model.predict_on_batch(to_input(batch)), np.float32)
+        # Always whole batches: several devices cannot share the rest of one, and one shape is traced once.
+        filled = np.concatenate([batch, np.zeros((_BATCH - len(batch), *batch.shape[1:]), np.uint8)])
+        return np.asarray(model.predict_on_batch(to_input(filled)), np.float32)[: len(batch)]
 
     return lambda faces: _in_batches(predict, faces)
 

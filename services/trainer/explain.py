@@ -1,5 +1,6 @@
 """Where a model looks: Grad-CAM from a Keras model, occlusion from anything that predicts (paper, 13)."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import keras
@@ -8,6 +9,7 @@ import numpy.typing as npt
 
 from services.trainer.errors import TrainerError
 from services.trainer.evaluate import Predict
+from shared.emotions import EMOTIONS
 from shared.pipeline.decode import GrayImage
 from shared.pipeline.preprocess import to_input
 
@@ -22,8 +24,8 @@ def grad_cam(model: keras.Model, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np
     Taken at the last feature map of at least 4x4. Raises TrainerError for a model without one.
     """
     body, head = _split(model)
-    features = body(to_input(faces), training=False)
-    chosen = keras.ops.convert_to_numpy(head(features, training=False)).argmax(axis=1)
+    features = body(to_input(faces))
+    chosen = keras.ops.convert_to_numpy(head(features)).argmax(axis=1)
     gradients = _gradients(head, features, chosen)
     weights = gradients.mean(axis=(1, 2), keepdims=True)
     maps = np.maximum((weights * keras.ops.convert_to_numpy(features)).sum(axis=3), 0)
@@ -49,26 +51,44 @@ def occlusion(predict: Predict, face: GrayImage) -> npt.NDArray[np.float32]:
     return np.asarray(total / np.maximum(count, 1), np.float32)
 
 
-def _split(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+def _split(model: keras.Model) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """`model` up to its last feature map that is large enough, and from there on."""
+    number = next((n for n, layer in enumerate(model.layers) if isinstance(layer, keras.Model)), None)
+    if number is not None:  # a backbone within: its own split, with what stands before and after it
+        before = keras.Model(model.inputs[0], model.layers[number - 1].output)
+        after = keras.Model(model.layers[number + 1].input, model.outputs[0])
+        body, head = _split(model.layers[number])
+        return lambda faces: body(before(faces, training=False)), lambda maps: after(head(maps), training=False)
     for number, layer in reversed(list(enumerate(model.layers))):
         shape: tuple[int, ...] = getattr(layer.output, "shape", ())
-        if isinstance(layer, keras.layers.InputLayer) or len(shape) != 4 or min(shape[1], shape[2]) < _SMALLEST_MAP:
-            continue
-        if isinstance(model, keras.Sequential):  # whose layers know their neighbours only by their order
-            faces, features = keras.Input(model.input_shape[1:]), keras.Input(shape[1:])
-            body, head = model.layers[: number + 1], model.layers[number + 1 :]
-            return keras.Sequential([faces, *body]), keras.Sequential([features, *head])
-        return keras.Model(model.inputs[0], layer.output), keras.Model(layer.output, model.outputs[0])
+        if len(shape) == 4 and min(shape[1], shape[2]) >= _SMALLEST_MAP and _has_learnt(model.layers[: number + 1]):
+            return _parts(model, number)
     raise TrainerError(f"{model.name} has no feature map of {_SMALLEST_MAP}x{_SMALLEST_MAP} to explain.")
 
 
-def _gradients(head: keras.Model, features: Any, chosen: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+def _parts(model: keras.Model, number: int) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """`model` up to its layer `number`, and the rest."""
+    maps = model.layers[number].output
+    if isinstance(model, keras.Sequential):  # whose layers know their neighbours only by their order
+        first, second = model.layers[: number + 1], model.layers[number + 1 :]
+        body = keras.Sequential([keras.Input(model.input_shape[1:]), *first])
+        head = keras.Sequential([keras.Input(maps.shape[1:]), *second])
+    else:
+        body, head = keras.Model(model.inputs[0], maps), keras.Model(maps, model.outputs[0])
+    return lambda faces: body(faces, training=False), lambda values: head(values, training=False)
+
+
+def _has_learnt(layers: Sequence[keras.layers.Layer]) -> bool:
+    """Whether any of these layers has weights: before that a map is but the picture."""
+    return any(layer.weights for layer in layers)
+
+
+def _gradients(head: Callable[[Any], Any], features: Any, chosen: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
     """Of the log probability of the `chosen` class of each face by its features, (N, h, w, C)."""
-    mask = np.eye(head.output_shape[-1], dtype=np.float32)[chosen]
+    mask = keras.ops.convert_to_tensor(np.eye(len(EMOTIONS), dtype=np.float32)[chosen])
 
     def total(values: Any) -> Any:
-        return keras.ops.sum(keras.ops.log(head(values, training=False) + 1e-9) * mask)
+        return keras.ops.sum(keras.ops.log(head(values) + 1e-9) * mask)
 
     backend = keras.backend.backend()
     if backend == "tensorflow":

@@ -14,15 +14,13 @@ from services.trainer.calibration import fit_temperature, with_temperature
 from services.trainer.card import model_card
 from services.trainer.dataset import FACE_SIZE_PX, SPLITS, Dataset
 from services.trainer.errors import ExportRefused, WorkdirError
-from services.trainer.evaluate import Predict, evaluate, keras_predictor
+from services.trainer.evaluate import Predict, evaluate, keras_predictor, open_predictor
 from services.trainer.workdir import Workdir
 from shared.atomic import directory_written_whole, write_text
 from shared.emotions import EMOTIONS
 from shared.manifest import CARD_FILE, MODEL_FILE, Golden, ModelManifest, sha256_of
-from shared.pipeline.classify import open_classifier
 from shared.pipeline.crop import CropGeometry
 from shared.pipeline.detect import DetectorName
-from shared.pipeline.preprocess import to_input
 
 # Old enough for every ONNX Runtime since 1.14 (February 2023), new enough for all that our networks use.
 OPSET: Final = 17
@@ -61,18 +59,13 @@ def export(workdir: Path, data: Dataset, geometry: dict[DetectorName, CropGeomet
     with directory_written_whole(directory) as new:
         write_onnx(calibrated, new / MODEL_FILE)
         manifest = _manifest(directory.name, new, run, history, geometry, calibrated, temperature)
-        predict = onnx_predictor(new, manifest)
+        manifest.save(new)
+        predict = open_predictor(new)
         difference = _largest_difference(keras_predictor(calibrated), predict, validation.pixels[:PARITY_IMAGES])
         manifest = manifest.model_copy(update={"metrics": dict(evaluate(predict, data, SPLITS[1:]))})
         manifest.save(new)
         write_text(new / CARD_FILE, model_card(manifest))
     return Exported(directory, difference, manifest)
-
-
-def onnx_predictor(directory: Path, manifest: ModelManifest) -> Predict:
-    """The predictions of an exported model, which is checked as the API checks it."""
-    classifier = open_classifier(directory, manifest, threads=0)
-    return lambda faces: classifier.classify(to_input(faces))
 
 
 def golden_face() -> npt.NDArray[np.uint8]:
@@ -129,7 +122,7 @@ def _manifest(
             "onnx": version("onnx"),
         },
         metrics={},
-        license=WEIGHTS_LICENSE,
+        license="other" if run.get("pretrained") else WEIGHTS_LICENSE,
     )
 
 

@@ -12,20 +12,19 @@ _SMALLEST: Final = 1e-7
 _POWERS: Final = {"none": 0.0, "sqrt": -0.5, "inverse": -1.0}
 
 
-def build_loss(config: LossConfig, labels: npt.NDArray[np.int8]) -> keras.Loss:
-    """The loss of a configuration; `labels` (N,) of the training split give the classes' frequencies."""
+def build_loss(config: LossConfig, frequencies: npt.NDArray[np.float64]) -> keras.Loss:
+    """The loss of a configuration; `frequencies` (7,) is how often each class is drawn in training."""
     if config.name == "focal":
         return keras.losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=config.gamma)
     if config.name == "logit_adjusted":
-        return LogitAdjusted(_frequencies(labels), config.tau)
+        return LogitAdjusted(frequencies, config.tau)
     return keras.losses.CategoricalCrossentropy()
 
 
-def class_weights(config: LossConfig, labels: npt.NDArray[np.int8]) -> npt.NDArray[np.float32] | None:
-    """By what to multiply the loss of each class, (7,) with mean 1 over the images; None for all alike."""
+def class_weights(config: LossConfig, frequencies: npt.NDArray[np.float64]) -> npt.NDArray[np.float32] | None:
+    """By what to multiply the loss of each class, (7,) with mean 1 over what is drawn; None for all alike."""
     if config.class_weights == "none":
         return None
-    frequencies = _frequencies(labels)
     weights = frequencies ** _POWERS[config.class_weights]
     return np.asarray(weights / (weights * frequencies).sum(), np.float32)
 
@@ -41,10 +40,5 @@ class LogitAdjusted(keras.losses.Loss):  # type: ignore[misc] # Keras ships no t
         self._shift = (tau * np.log(frequencies)).astype(np.float32)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        logits = keras.ops.log(keras.ops.clip(y_pred, _SMALLEST, 1.0)) + self._shift
+        logits = keras.ops.log(keras.ops.clip(y_pred, _SMALLEST, 1.0)) + keras.ops.convert_to_tensor(self._shift)
         return keras.losses.categorical_crossentropy(y_true, logits, from_logits=True)
-
-
-def _frequencies(labels: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
-    counts = np.bincount(labels, minlength=7).astype(np.float64)
-    return np.asarray(np.maximum(counts, 1) / counts.sum())

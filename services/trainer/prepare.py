@@ -31,7 +31,9 @@ def prepare(
     Returns the report. Raises DataError when the source cannot be used.
     """
     frame, faces = read_source(source, progress, finder)
-    vote_table = read_votes(votes, len(frame)) if votes else np.zeros((len(frame), len(VOTE_COLUMNS)), np.uint8)
+    if votes and source.is_dir():
+        raise DataError("FER+'s votes belong to the rows of fer2013.csv; folders have no such rows. Leave --votes out.")
+    vote_table = read_votes(votes, frame) if votes else np.zeros((len(frame), len(VOTE_COLUMNS)), np.uint8)
     frame = hold_out_validation(frame)
     frame = find_problems(frame, faces)
     dataset = _assemble(frame, faces, vote_table)

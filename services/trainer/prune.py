@@ -4,6 +4,7 @@ Channels are taken away, not set to zero: ONNX Runtime multiplies zeros as fast 
 the first convolution's channels are seen by the second alone, so they can go without touching the rest.
 """
 
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,15 @@ import numpy.typing as npt
 
 from services.trainer.config import TrainConfig
 from services.trainer.dataset import Dataset
-from services.trainer.errors import ConfigError
+from services.trainer.errors import ConfigError, WorkdirError
 from services.trainer.evaluate import keras_predictor, score
 from services.trainer.export import write_onnx
 from services.trainer.networks import PRUNABLE, build
 from services.trainer.speed import Comparison, compare_speed
 from services.trainer.train import Start, train
 from services.trainer.workdir import Workdir
-from shared.atomic import written_whole
+from shared.atomic import write_text, written_whole
+from shared.manifest import sha256_of
 
 _SLOWER: Final = 0.25  # of the learning rate: the weights are already good
 
@@ -51,10 +53,7 @@ def prune(workdir: Path, data: Dataset, keep: float, epochs: int, out: Path, qui
     _copy_kept_channels(whole, narrow)
     validation = data.split("validation")
     just_cut = _accuracy(narrow, validation)
-    init = out / "init.keras"
-    if not init.exists():  # a resumed run starts from the very same
-        with written_whole(init) as beside:
-            narrow.save(beside)
+    init = _begun(home, narrow, keep, out)
     train(_fine_tuning(config, keep, epochs), data, out, Start(init=init), quiet)
     tuned = Workdir(out).load_best()
     return Pruned(
@@ -62,6 +61,20 @@ def prune(workdir: Path, data: Dataset, keep: float, epochs: int, out: Path, qui
         (whole.count_params(), tuned.count_params()),
         _compare(whole, tuned),
     )
+
+
+def _begun(home: Workdir, narrow: keras.Model, keep: float, out: Path) -> Path:
+    """The file that the pruned run starts from. A resumed run must start from the very same."""
+    init, note = out / "init.keras", out / "pruned_from.json"
+    origin = json.dumps({"sha256": sha256_of(home.best_model()), "keep": keep})
+    if init.exists() and note.exists():
+        if note.read_text(encoding="utf-8") != origin:
+            raise WorkdirError(f"{out} was pruned from another model. Choose another --out.")
+        return init
+    with written_whole(init) as beside:
+        narrow.save(beside)
+    write_text(note, origin)
+    return init
 
 
 def _fine_tuning(config: TrainConfig, keep: float, epochs: int) -> TrainConfig:

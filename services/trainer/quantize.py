@@ -15,7 +15,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from services.trainer.card import model_card
 from services.trainer.dataset import SPLITS, Dataset
-from services.trainer.errors import ExportRefused
+from services.trainer.errors import DataError, ExportRefused
 from services.trainer.evaluate import evaluate, open_predictor
 from services.trainer.speed import Comparison, compare_speed
 from shared.atomic import directory_written_whole, write_text
@@ -48,6 +48,8 @@ def quantize(source: Path, data: Dataset, out: Path, cpu: Cpu = "auto", most_los
     accuracy falls by more than `most_lost`; `out` is then as it was.
     """
     manifest = load_manifest(source)
+    if manifest.training["data_sha256"] != data.sha256:
+        raise DataError(f"{source} was trained on other data; its figures cannot be compared with figures on this.")
     reduced_range = needs_reduced_range(cpu)
     with directory_written_whole(out) as new:
         _write_int8(source / MODEL_FILE, new / MODEL_FILE, _calibration_faces(data), reduced_range)

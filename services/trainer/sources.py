@@ -153,19 +153,24 @@ def hold_out_validation(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return frame
 
 
-def read_votes(path: Path, rows: int) -> npt.NDArray[np.uint8]:
+def read_votes(path: Path, frame: pd.DataFrame) -> npt.NDArray[np.uint8]:
     """FER+ votes (rows, 10) uint8, one row per row of FER2013's CSV, **in row order**.
 
-    The number in the file's "Image name" is not the row. Raises DataError when the file does not fit.
+    The number in the file's "Image name" is not the row. Raises DataError when the file does not fit the CSV's `frame`.
     """
     try:
-        votes = pd.read_csv(path)[list(VOTE_COLUMNS)]
+        table = pd.read_csv(path)
+        votes, usage = table[list(VOTE_COLUMNS)].to_numpy(np.uint8), table["Usage"].map(CSV_USAGES)
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}.") from error
     except (KeyError, ValueError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not FER+'s fer2013new.csv: {error}.") from error
-    if len(votes) != rows:
+    if len(votes) != len(frame):
         raise DataError(
-            f"{path} has {len(votes)} rows, the source has {rows}; FER+ has one row per row of fer2013.csv."
+            f"{path} has {len(votes)} rows, the source has {len(frame)}; FER+ has one row per row of fer2013.csv."
         )
-    return votes.to_numpy(np.uint8)
+    readable = frame["problem"] == ""
+    others = int((usage[readable] != frame.loc[readable, "split"]).sum())
+    if others:
+        raise DataError(f"{path} names another Usage than the source in {others} rows: its rows are not in this order.")
+    return votes

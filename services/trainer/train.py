@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 
 from services.trainer.batches import FollowEpoch, TrainingBatches
-from services.trainer.callbacks import EpochEnd, Progress, StopOnNaN
+from services.trainer.callbacks import EpochEnd, Progress, StopOnNaN, computing_in
 from services.trainer.config import OptimizerConfig, TrainConfig
 from services.trainer.dataset import Dataset
 from services.trainer.errors import ConfigError
@@ -42,23 +42,29 @@ def train(config: TrainConfig, data: Dataset, workdir: Path, start: Start = Star
     Returns the history, one record an epoch. Raises WorkdirError when `workdir` is another run's,
     ConfigError for an unknown network or weights that cannot be had, TrainingDiverged when the loss is no number.
     """
-    home = Workdir(workdir)
-    home.claim(config, data, start.init)
     keras.utils.set_random_seed(config.seed)
-    keras.config.set_dtype_policy(config.precision)
+    with computing_in(config.precision):
+        return _train(config, data, workdir, start, quiet)
+
+
+def _train(config: TrainConfig, data: Dataset, workdir: Path, start: Start, quiet: bool) -> History:
+    home, phases = Workdir(workdir), _phases(config)
+    # Everything that can be wrong is found before the folder becomes this run's.
     batches = TrainingBatches(data.split("train"), config)
     fresh = not home.checkpoint.exists()
-    model = build(config.network, start.pretrained if fresh else None)
+    pretrained = start.pretrained if config.network in TRANSFER else None
+    model = build(config.network, pretrained if fresh else None)
+    if start.init is not None:
+        _initialize(model, start.init)
+    home.claim(config, data, pretrained, start.init)
     write_text(home.path / "summary.txt", _summary(model))
     write_text(home.path / "architecture.json", model.to_json(indent=1) + "\n")
-    if fresh and start.init:
-        _initialize(model, start.init)
     history: History = home.read_checkpoint_history()
-    epochs = EpochEnd(home, data.split("validation"), history, config)
-    for phase in _phases(config):
+    for phase in phases:
+        epochs = EpochEnd(home, data.split("validation"), history, config, phases[-1].since)
         if len(history) >= phase.until or epochs.patience_is_over():
             continue
-        _compile(model, config, phase, data, len(batches))
+        _compile(model, config, phase, batches)
         home.restore(model, with_optimizer=len(history) > phase.since)
         model.fit(
             batches,
@@ -90,12 +96,11 @@ def _phases(config: TrainConfig) -> list[_Phase]:
     ]
 
 
-def _compile(model: keras.Model, config: TrainConfig, phase: _Phase, data: Dataset, steps_an_epoch: int) -> None:
+def _compile(model: keras.Model, config: TrainConfig, phase: _Phase, batches: TrainingBatches) -> None:
     if phase.top_layers is not None:
         freeze(model, phase.top_layers)
-    optimizer = build_optimizer(phase.optimizer, phase.until - phase.since, steps_an_epoch)
-    labels = data.split("train").labels
-    model.compile(optimizer=optimizer, loss=build_loss(config.loss, labels), metrics=["accuracy"])
+    optimizer = build_optimizer(phase.optimizer, phase.until - phase.since, len(batches))
+    model.compile(optimizer=optimizer, loss=build_loss(config.loss, batches.frequencies), metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
 
 
@@ -113,17 +118,18 @@ def build_optimizer(config: OptimizerConfig, epochs: int, steps_an_epoch: int) -
         )
     averaging = {"use_ema": True, "ema_momentum": config.ema, "ema_overwrite_frequency": None} if config.ema else {}
     common = {"learning_rate": rate, "weight_decay": config.weight_decay or None, **averaging}
-    if config.name == "adam":
-        return keras.optimizers.Adam(**common)
     if config.name == "sgd":
         optimizer = keras.optimizers.SGD(momentum=config.momentum, nesterov=True, **common)
     else:
-        optimizer = keras.optimizers.AdamW(**common)
+        kind = keras.optimizers.Adam if config.name == "adam" else keras.optimizers.AdamW
+        optimizer = kind(**common)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 
 
 def _initialize(model: keras.Model, path: Path) -> None:
+    if not path.is_file():
+        raise ConfigError(f"There is no file {path} to start from.")
     try:
         model.set_weights(keras.models.load_model(path, compile=False).get_weights())
     except (OSError, ValueError) as error:

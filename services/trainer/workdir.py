@@ -26,6 +26,7 @@ from pydantic import ValidationError
 
 from services.trainer.config import TrainConfig
 from services.trainer.dataset import Dataset
+from services.trainer.devices import devices_of_kind
 from services.trainer.errors import WorkdirError
 from shared.atomic import write_text, written_whole
 from shared.manifest import sha256_of
@@ -48,14 +49,17 @@ class Workdir:
     def checkpoint(self) -> Path:
         return self.path / "checkpoint.npz"
 
-    def claim(self, config: TrainConfig, data: Dataset, init: Path | None = None) -> None:
-        """Make this the folder of a run of `config` on `data`, starting from `init`, or go on with it.
+    def claim(self, config: TrainConfig, data: Dataset, pretrained: str | None, init: Path | None) -> None:
+        """Make this the folder of a run of `config` on `data`, starting from those weights, or go on with it.
 
         Raises WorkdirError, naming what differs, when it already is another run's.
         """
-        ours = {"config": config.model_dump(mode="json"), "data_sha256": data.sha256}
-        if init is not None:
-            ours["init_sha256"] = sha256_of(init)
+        ours = {
+            "config": config.model_dump(mode="json"),
+            "data_sha256": data.sha256,
+            "pretrained": pretrained,
+            "init_sha256": sha256_of(init) if init else None,
+        }
         if not (self.path / "run.json").exists():
             leftovers = [path.name for path in (self.checkpoint, self.tensorboard) if path.exists()]
             if leftovers:
@@ -127,12 +131,16 @@ class Workdir:
         with written_whole(self.path / name) as beside:
             model.save(beside, include_optimizer=False)
 
-    def load_best(self) -> keras.Model:
-        """The best model so far. Raises WorkdirError when no epoch has ended yet."""
-        path = self.path / _with_defaults(self.read_run())["config"]["model_file"]
+    def best_model(self) -> Path:
+        """The file of the best model so far. Raises WorkdirError when no epoch has ended yet."""
+        path: Path = self.path / _with_defaults(self.read_run())["config"]["model_file"]
         if not path.exists():
             raise WorkdirError(f"{self.path} has no trained model yet. Train first, or wait for the first epoch's end.")
-        return keras.models.load_model(path, compile=False)
+        return path
+
+    def load_best(self) -> keras.Model:
+        """The best model so far. Raises WorkdirError when no epoch has ended yet."""
+        return keras.models.load_model(self.best_model(), compile=False)
 
 
 def _variables(model: keras.Model) -> list[tuple[str, Any]]:
@@ -146,7 +154,11 @@ def _variables(model: keras.Model) -> list[tuple[str, Any]]:
 def _with_defaults(run: dict[str, Any]) -> dict[str, Any]:
     """A run as this trainer reads it: settings that its trainer did not know yet have their defaults."""
     try:
-        return run | {"config": TrainConfig.model_validate(run["config"]).model_dump(mode="json")}
+        return (
+            {"pretrained": None, "init_sha256": None}
+            | run
+            | {"config": TrainConfig.model_validate(run["config"]).model_dump(mode="json")}
+        )
     except (KeyError, ValidationError) as error:
         raise WorkdirError(f"The run was started by another version of the trainer: {error}.") from error
 
@@ -168,9 +180,16 @@ def _provenance() -> dict[str, Any]:
     return {
         "commit": _commit(),
         "backend": keras.backend.backend(),
+        "device": _device(),
         "versions": {"python": sys.version.split()[0], **{package: version(package) for package in packages}},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _device() -> str:
+    """What trains: the GPUs that the backend sees, or the CPU."""
+    gpus = devices_of_kind("gpu")
+    return f"{len(gpus)} GPU" if gpus else "CPU"
 
 
 def _commit() -> str:

@@ -179,7 +179,7 @@ def test_everything_is_reached_and_used_by_keyboard(page: Page) -> None:
     for _ in range(9):
         page.keyboard.press("Tab")
         names.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
-    assert {"API", "camera", "file", "example"} <= set(names)
+    assert {"API documentation", "camera", "file", "example"} <= set(names)
     page.locator("#camera").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Stop camera")).to_be_visible(timeout=SLOW_MS)

@@ -27,6 +27,9 @@ def test_every_shipped_configuration_is_valid_and_says_how_to_run_it(path: Path)
         ('network = "paper"\nepochs = 0', "epochs: Input should be greater"),
         ('network = "paper"', "epochs: Field required"),
         ('network = "paper"\nepochs = 5\n[target]\noriginal_weight = 2', "original_weight"),
+        ('network = "paper"\nepochs = 5\n[augment]\nzoom = [1.2, 0.8]', r"augment\.zoom: .*must not be larger"),
+        ('network = "paper"\nepochs = 5\n[augment]\nerase_px = [20, 6]', r"augment\.erase_px: .*must not be larger"),
+        ('network = "paper"\nepochs = 5\n[augment]\nerase_px = [6, 48]', r"augment\.erase_px"),
         ("network = paper", "not TOML"),
     ],
 )

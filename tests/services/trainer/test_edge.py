@@ -10,7 +10,7 @@ import pytest
 
 from services.trainer.config import TrainConfig
 from services.trainer.dataset import Dataset
-from services.trainer.errors import ConfigError, ExportRefused
+from services.trainer.errors import ConfigError, DataError, ExportRefused, WorkdirError
 from services.trainer.evaluate import keras_predictor, open_predictor
 from services.trainer.export import export
 from services.trainer.geometry import read_geometry
@@ -62,6 +62,11 @@ def test_int8_that_loses_too_much_is_refused_and_nothing_written(model: Path, dr
     assert [path.name for path in model.parent.iterdir() if path.name.startswith(".")] == []
 
 
+def test_figures_on_other_data_are_not_compared(model: Path, drawn: Dataset) -> None:
+    with pytest.raises(DataError, match="trained on other data"):
+        quantize(model, drawn.part(np.arange(len(drawn)) > 1), model.parent / "other")
+
+
 def test_seven_bits_are_for_cpus_without_vnni() -> None:
     assert [needs_reduced_range(cpu) for cpu in ("avx2", "vnni", "arm")] == [True, False, False]
 
@@ -91,6 +96,8 @@ def test_a_pruned_run_is_smaller_and_a_run_like_any_other(run: Path, drawn: Data
     assert (config["network"], config["epochs"]) == ("mien-small:0.5", 1)
     again = prune(run, drawn, keep=0.5, epochs=1, out=run.parent / "pruned", quiet=True)
     assert again.accuracy == done.accuracy
+    with pytest.raises(WorkdirError, match="pruned from another model"):
+        prune(run, drawn, keep=0.25, epochs=1, out=run.parent / "pruned", quiet=True)
 
 
 def test_what_cannot_be_pruned_is_told(drawn: Dataset, tmp_path: Path) -> None:

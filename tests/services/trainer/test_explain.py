@@ -30,7 +30,7 @@ def test_grad_cam_lights_up_where_the_evidence_is() -> None:
     assert np.unravel_index(maps[1].argmax(), (6, 6)) == (5, 0)
 
 
-@pytest.mark.parametrize("name", ["paper", "mien-small"])
+@pytest.mark.parametrize("name", networks.NETWORKS)
 def test_grad_cam_works_on_our_networks(name: str, rng: np.random.Generator) -> None:
     maps = grad_cam(networks.build(name), rng.integers(0, 256, (2, 48, 48), dtype=np.uint8))
     assert maps.shape[0] == 2

@@ -203,8 +203,17 @@ def test_votes_are_taken_in_row_order(tmp_path: Path) -> None:
     votes = np.arange(21 * 10).reshape(21, 10) % 11
     names = [f"fer{20 - row:07d}.png" for row in range(21)]  # these numbers are not rows
     header = ["Usage", "Image name", *VOTE_COLUMNS]
-    rows = [["x", name, *map(str, row)] for name, row in zip(names, votes, strict=True)]
+    usages = ["Training"] * 7 + ["PublicTest"] * 7 + ["PrivateTest"] * 7
+    rows = [[usage, name, *map(str, row)] for usage, name, row in zip(usages, names, votes, strict=True)]
     prepare(source, write_rows(tmp_path / "votes.csv", [header, *rows]), tmp_path / "data.npz")
     assert (Dataset.load(tmp_path / "data.npz").votes == votes).all()
     with pytest.raises(DataError, match="20 rows, the source has 21"):
         prepare(source, write_rows(tmp_path / "votes.csv", [header, *rows[:-1]]), tmp_path / "data.npz")
+    with pytest.raises(DataError, match="another Usage than the source in 21 rows"):
+        prepare(source, write_rows(tmp_path / "votes.csv", [header, *rows[7:], *rows[:7]]), tmp_path / "data.npz")
+
+
+def test_votes_for_folders_are_refused(folders: Path, tmp_path: Path) -> None:
+    (tmp_path / "votes.csv").touch()
+    with pytest.raises(DataError, match="Leave --votes out"):
+        prepare(folders, tmp_path / "votes.csv", tmp_path / "data.npz")

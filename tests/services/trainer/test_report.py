@@ -12,7 +12,7 @@ import pytest
 
 from services.trainer.baselines import hog_features, lbp_features, run_baselines
 from services.trainer.calibration import apply_temperature, fit_temperature
-from services.trainer.compare import compare
+from services.trainer.compare import compare, distinct_names
 from services.trainer.config import TrainConfig
 from services.trainer.dataset import SPLITS, VOTE_COLUMNS, Dataset
 from services.trainer.devices import use_devices
@@ -85,6 +85,11 @@ def test_baselines_learn_the_drawn_faces_and_compare_puts_them_beside_a_run(draw
     assert table[6].startswith("| default | 0.")
     with pytest.raises(DataError, match="not evaluated yet"):
         compare([tmp_path])
+    assert list(distinct_names([tmp_path / "a/run", tmp_path / "b/run", tmp_path / "c"])) == [
+        "a/run",
+        "b/run",
+        f"{tmp_path.name}/c",
+    ]
 
 
 def test_features_have_their_shapes(drawn: Dataset) -> None:
@@ -105,11 +110,7 @@ def test_features_have_their_shapes(drawn: Dataset) -> None:
 )
 def test_devices_that_are_not_there_are_told(wanted: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        use_devices(wanted)
-
-
-def test_one_cpu_is_always_there() -> None:
-    use_devices("cpu:1")
+        use_devices(wanted, batch_size=16)
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])

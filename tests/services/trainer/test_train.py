@@ -8,14 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 from services.trainer import networks
 from services.trainer.config import OptimizerConfig, TrainConfig
 from services.trainer.dataset import Dataset
-from services.trainer.errors import TrainingDiverged, WorkdirError
-from services.trainer.train import train
+from services.trainer.errors import ConfigError, TrainingDiverged, WorkdirError
+from services.trainer.train import Start, build_optimizer, train
 from services.trainer.workdir import Workdir
 from tests.conftest import ROOT
 
@@ -42,7 +43,8 @@ def test_a_run_writes_down_what_it_is(drawn: Dataset, brief: TrainConfig, tmp_pa
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["config"] == brief.model_dump(mode="json")
     assert run["data_sha256"] == drawn.sha256
-    assert set(run) >= {"commit", "backend", "versions", "started"}
+    assert set(run) >= {"commit", "backend", "device", "versions", "started"}
+    assert (run["pretrained"], run["init_sha256"]) == (None, None)
     assert [record["epoch"] for record in history] == [1, 2, 3]
     assert set(history[0]) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds"}
     assert json.loads((tmp_path / "history.json").read_text()) == history
@@ -51,7 +53,9 @@ def test_a_run_writes_down_what_it_is(drawn: Dataset, brief: TrainConfig, tmp_pa
 def test_a_killed_run_goes_on_as_if_it_had_not_been(drawn_csv: Path, tmp_path: Path) -> None:
     """Two runs by the command line, one of them killed for good in an epoch's middle, end with the same weights."""
     config = tmp_path / "run.toml"
-    config.write_text('network = "mien-small"\nepochs = 4\nbatch_size = 8\n[augment]\nflip = true\nmixup_alpha = 0.2\n')
+    config.write_text(
+        'network = "mien-small"\nepochs = 3\nbatch_size = 14\n[augment]\nflip = true\nmixup_alpha = 0.2\n'
+    )
     data = drawn_csv.with_suffix(".npz")
 
     def start(workdir: Path) -> subprocess.Popen[bytes]:
@@ -69,7 +73,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(drawn_csv: Path, tmp_path: P
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     whole = Workdir(tmp_path / "killed").read_history()
-    assert 1 <= len(whole) < 4
+    assert 1 <= len(whole) < 3
     assert start(tmp_path / "killed").wait() == 0
     assert straight.wait() == 0
     ours, theirs = (Workdir(tmp_path / name).read_history() for name in ("killed", "straight"))
@@ -130,11 +134,70 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_epoch(
     assert not (tmp_path / "checkpoint.npz").exists()
 
 
+def test_weights_that_are_no_numbers_after_the_last_batch_are_no_epoch(
+    drawn: Dataset, brief: TrainConfig, tmp_path: Path
+) -> None:
+    """With one batch an epoch no later batch's loss can tell."""
+    wild = OptimizerConfig(name="sgd", learning_rate=1e38, schedule="constant", weight_decay=0, ema=0)
+    config = brief.model_copy(update={"optimizer": wild, "batch_size": 56})
+    with pytest.raises(TrainingDiverged, match=r"validation loss became nan at the end of epoch 1"):
+        train(config, drawn, tmp_path, quiet=True)
+    assert not (tmp_path / "checkpoint.npz").exists()
+    assert not (tmp_path / "best.keras").exists()
+
+
 def test_the_best_model_holds_the_averaged_weights(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
     averaged = brief.model_copy(update={"optimizer": OptimizerConfig(ema=0.9), "epochs": 1})
     train(averaged, drawn, tmp_path, quiet=True)
+    kept = Workdir(tmp_path).load_best().trainable_variables
+    state = weights(tmp_path)
+    current = [state[f"model{number}"] for number in range(len(kept))]
+    averages = [value for name, value in state.items() if name.startswith("optimizer")]
+    for variable, now in zip(kept, current, strict=True):
+        value = np.asarray(variable)
+        assert any(np.array_equal(value, average) for average in averages if average.shape == value.shape)
+        assert not np.array_equal(value, now)
+
+
+def test_a_run_may_start_from_the_weights_of_another(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
+    once = brief.model_copy(update={"epochs": 1})
+    train(once, drawn, tmp_path / "first", quiet=True)
+    still = OptimizerConfig(name="sgd", learning_rate=1e-9, schedule="constant", weight_decay=0, ema=0)
+    start = Start(init=tmp_path / "first/best.keras")
+    train(once.model_copy(update={"optimizer": still}), drawn, tmp_path / "second", start, quiet=True)
+    first, second = (Workdir(tmp_path / name).load_best() for name in ("first", "second"))
+    for before, after in zip(first.trainable_variables, second.trainable_variables, strict=True):
+        assert np.allclose(np.asarray(before), np.asarray(after), atol=1e-6)
+    (tmp_path / "second/best.keras").replace(tmp_path / "first/best.keras")
+    with pytest.raises(WorkdirError, match="init_sha256"):
+        train(once.model_copy(update={"optimizer": still}), drawn, tmp_path / "second", start, quiet=True)
+
+
+def test_a_start_that_cannot_be_leaves_the_folder_free(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no file"):
+        train(brief, drawn, tmp_path / "run", Start(init=tmp_path / "none.keras"), quiet=True)
+    networks.build("mien-small:0.5").save(tmp_path / "other.keras")
+    with pytest.raises(ConfigError, match="no weights for the network"):
+        train(brief, drawn, tmp_path / "run", Start(init=tmp_path / "other.keras"), quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_biases_and_normalization_are_spared_by_weight_decay(brief: TrainConfig) -> None:
+    for name in ("adam", "adamw", "sgd"):
+        optimizer = build_optimizer(OptimizerConfig(name=name, weight_decay=0.5), epochs=1, steps_an_epoch=1)
+        model = networks.build(brief.network)
+        optimizer.build(model.trainable_variables)
+        decayed = {
+            variable.path.split("/")[-1]
+            for variable in model.trainable_variables
+            if optimizer._use_weight_decay(variable)
+        }
+        assert decayed == {"kernel"}, name
+
+
+def test_half_precision_trains_and_keeps_a_model_in_full(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
+    config = brief.model_copy(update={"precision": "mixed_bfloat16", "epochs": 1})
+    train(config, drawn, tmp_path, quiet=True)
+    assert keras.config.dtype_policy().name == "float32"
     model = Workdir(tmp_path).load_best()
-    current = weights(tmp_path)
-    kernels = [v for v in model.variables if v.path.endswith("kernel")]
-    raw = [current[f"model{number}"] for number, v in enumerate(model.variables) if v.path.endswith("kernel")]
-    assert any(not np.allclose(np.asarray(a), b) for a, b in zip(kernels, raw, strict=True))
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}

@@ -1,0 +1,170 @@
+"""What each command of the command line does, and what it prints.
+
+Each imports what it needs when it runs: `prepare` needs no Keras, and `--help` needs nothing.
+"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from services.trainer.sources import FaceFinder
+
+GEOMETRY: Final = Path(__file__).parent / "geometry.json"
+
+
+def run_prepare(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from services.trainer.prepare import prepare
+
+    finder = _finder(options) if options.detect else None
+    report = prepare(options.source, options.votes, options.out, lambda samples: tqdm(samples, unit="image"), finder)
+    print(f"{report['kept']} of {report['read']} images kept; left out: {report['left_out_by_reason'] or 'none'}")
+    print(
+        f"written: {options.out}, {options.out.with_suffix('.report.json')}, {options.out.with_suffix('.classes.png')}"
+    )
+
+
+def _finder(options: argparse.Namespace) -> "FaceFinder":
+    from services.trainer.geometry import read_geometry
+    from services.trainer.sources import FaceFinder
+    from shared.pipeline.detect import HaarDetector, YuNetDetector
+
+    side_px = 1024
+    detector = YuNetDetector(options.yunet, side_px) if options.yunet else HaarDetector(side_px)
+    return FaceFinder(detector, read_geometry(GEOMETRY)[detector.name])
+
+
+def run_train(options: argparse.Namespace) -> None:
+    from services.trainer.config import load_config
+    from services.trainer.dataset import Dataset
+    from services.trainer.devices import use_devices
+    from services.trainer.train import Start, train
+
+    config, data = load_config(options.config), Dataset.load(options.data)
+    if options.devices:
+        use_devices(options.devices, config.batch_size)
+    start = Start(None if options.weights == "none" else options.weights, options.init)
+    history = train(config, data, options.workdir, start)
+    best = max(history, key=lambda record: record["val_accuracy"])
+    print(f"best: epoch {best['epoch']}, validation accuracy {best['val_accuracy']:.4f}; kept in {options.workdir}")
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    from services.trainer.dataset import SPLITS, Dataset
+    from services.trainer.evaluate import as_table, evaluate, mirrored, open_predictor, write_evaluation
+
+    splits = [options.split] if options.split else SPLITS[1:]
+    predict = open_predictor(options.target)
+    results = evaluate(mirrored(predict) if options.flip else predict, Dataset.load(options.data), splits)
+    print(as_table(results))
+    # Beside a run stands only what is whole: both splits, read as the model reads.
+    whole = (options.target / "run.json").exists() and not options.flip and not options.split
+    out = options.out or (options.target / "evaluation.json" if whole else None)
+    if out:
+        write_evaluation(results, out)
+        print(f"\nwritten: {out}")
+
+
+def run_geometry(options: argparse.Namespace) -> None:
+    from services.trainer.dataset import Dataset
+    from services.trainer.geometry import measure, write_geometry
+    from shared.pipeline.detect import Detector, HaarDetector, YuNetDetector
+
+    detectors: list[Detector] = [HaarDetector(max_side_px=1024)]
+    if options.yunet:
+        detectors.append(YuNetDetector(options.yunet, max_side_px=1024))
+    measured = measure(detectors, Dataset.load(options.data), options.images)
+    for name, detector in measured["detectors"].items():
+        print(f"{name}: found {detector['found']:.1%}, median box {detector['median']}, spread {detector['spread']}")
+    write_geometry(measured, options.out)
+    print(f"written: {options.out}")
+
+
+def run_export(options: argparse.Namespace) -> None:
+    from services.trainer.dataset import Dataset
+    from services.trainer.export import export
+    from services.trainer.geometry import read_geometry
+
+    data, geometry = Dataset.load(options.data), read_geometry(options.geometry)
+    done = export(options.workdir, data, geometry, options.out)
+    print(
+        f"ONNX Runtime differs from Keras by {done.difference:.1e} at most; temperature {done.manifest.training['temperature']}"
+    )
+    for split, groups in done.manifest.metrics.items():
+        print(f"{split}: " + ", ".join(f"{group} {scores['accuracy']:.4f}" for group, scores in groups.items()))
+    print(f"written: {options.out} (serve it with MIEN_MODEL={options.out})")
+
+
+def run_quantize(options: argparse.Namespace) -> None:
+    from services.trainer.dataset import Dataset
+    from services.trainer.quantize import quantize
+
+    done = quantize(options.model, Dataset.load(options.data), options.out, options.cpu, options.most_lost)
+    saved = done.comparison
+    print(f"PublicTest accuracy {done.accuracy[0]:.4f} in fp32, {done.accuracy[1]:.4f} in INT8")
+    print(
+        f"size x{saved.size_ratio:.2f}, time x{saved.time_ratio:.2f} ({saved.ms_a_face[1]:.2f} ms a face, one thread)"
+    )
+    print(f"weights of {'7 bits, for CPUs without VNNI' if done.reduced_range else '8 bits'}; written: {options.out}")
+
+
+def run_prune(options: argparse.Namespace) -> None:
+    from services.trainer.dataset import Dataset
+    from services.trainer.prune import prune
+
+    done = prune(options.workdir, Dataset.load(options.data), options.keep, options.epochs, options.out)
+    whole, cut, tuned = done.accuracy
+    print(f"PublicTest accuracy {whole:.4f} whole, {cut:.4f} cut, {tuned:.4f} fine-tuned")
+    print(f"parameters {done.parameters[0]:,} to {done.parameters[1]:,}")
+    saved = done.comparison
+    print(
+        f"size x{saved.size_ratio:.2f}, time x{saved.time_ratio:.2f} ({saved.ms_a_face[1]:.2f} ms a face, one thread)"
+    )
+
+
+def run_report(options: argparse.Namespace) -> None:
+    from services.trainer.dataset import Dataset
+    from services.trainer.report import report
+
+    print(f"written: {report(options.target, Dataset.load(options.data), options.out, options.split)}")
+
+
+def run_robustness(options: argparse.Namespace) -> None:
+    import json
+
+    from services.trainer import plots
+    from services.trainer.compare import distinct_names
+    from services.trainer.dataset import Dataset
+    from services.trainer.evaluate import open_predictor
+    from services.trainer.robustness import as_markdown, robustness
+    from shared.atomic import write_text
+
+    part = Dataset.load(options.data).split(options.split)
+    names = distinct_names(options.targets)
+    results = {name: robustness(open_predictor(target), part) for name, target in names.items()}
+    for name, result in results.items():
+        print("\n".join([f"## {name}", *as_markdown(result), ""]))
+    write_text(options.out.with_suffix(".json"), json.dumps(results, indent=1) + "\n")
+    plots.save(plots.robustness_curves(results), options.out.with_suffix(".png"))
+    print(f"written: {options.out.with_suffix('.json')}, {options.out.with_suffix('.png')}")
+
+
+def run_baselines(options: argparse.Namespace) -> None:
+    import json
+
+    from services.trainer import baselines
+    from services.trainer.compare import compare
+    from services.trainer.dataset import Dataset
+    from shared.atomic import write_text
+
+    write_text(options.out, json.dumps(baselines.run_baselines(Dataset.load(options.data)), indent=1) + "\n")
+    print(compare([options.out]))
+    print(f"written: {options.out}")
+
+
+def run_compare(options: argparse.Namespace) -> None:
+    from services.trainer.compare import compare
+
+    print(compare(options.paths))

@@ -11,49 +11,84 @@ emotions over time). A file is read frame by frame, so nothing is missed; a came
 
 import argparse
 import csv
+import itertools
 import json
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+LIVE_RATE = 15.0  # frames a second of the film of a camera
 COLORS = {  # BGR
     "angry": (44, 55, 201), "disgust": (1, 154, 122), "fear": (223, 80, 130), "happy": (0, 121, 183),
     "neutral": (144, 133, 125), "sad": (225, 125, 47), "surprise": (159, 64, 214),
 }  # fmt: skip
 
 
-def frames(source: str, seconds: float | None) -> Iterator[tuple[float, np.ndarray]]:
-    """(time in seconds, picture) of a source: of a file as its frames are numbered, of a camera as time passes."""
-    live = source.isdigit() or "://" in source
-    capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
+def source_of(name: str) -> tuple[cv2.VideoCapture, float, bool]:
+    """A video, its frames a second, and whether it is live."""
+    live = name.isdigit() or "://" in name
+    capture = cv2.VideoCapture(int(name) if name.isdigit() else name)
     if not capture.isOpened():
-        sys.exit(f"error: {source} cannot be opened as a video.")
-    rate, started, number = capture.get(cv2.CAP_PROP_FPS) or 25.0, time.monotonic(), 0
-    while True:
+        sys.exit(f"error: {name} cannot be opened as a video.")
+    return capture, (LIVE_RATE if live else capture.get(cv2.CAP_PROP_FPS) or LIVE_RATE), live
+
+
+def frames(capture: cv2.VideoCapture, rate: float, live: bool) -> Iterator[tuple[float, np.ndarray]]:
+    """(time in seconds, picture): of a file as its frames are numbered, of a camera as time passes."""
+    started = time.monotonic()
+    for number in itertools.count():
         there, picture = capture.read()
-        at = time.monotonic() - started if live else number / rate
-        if not there or (seconds is not None and at >= seconds):
+        if not there:
             return
-        yield at, picture
-        number += 1
+        yield time.monotonic() - started if live else number / rate, picture
 
 
-def ask(socket: ClientConnection, picture: np.ndarray) -> dict[str, Any]:
-    """The server's answer to one picture."""
+def ask(socket: ClientConnection, picture: np.ndarray) -> list[dict[str, Any]]:
+    """The faces of one picture; none, and a line that says why, where the server could not read it."""
     socket.send(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
     answer = json.loads(socket.recv())
     if answer["type"] == "error":
-        sys.exit(f"error: {answer['detail']}")
-    return dict(answer)
+        tqdm.write(f"frame {answer.get('frame', '')}: {answer['detail']}", file=sys.stderr)
+    return list(answer.get("faces", []))
+
+
+def table_file(path: Path) -> IO[str]:
+    """The file of the table, found writable before anything is read."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w", newline="", encoding="utf-8")
+    except OSError as error:
+        sys.exit(f"error: {path} cannot be written: {error.strerror}.")
+
+
+class Film:
+    """The labelled video. A camera's pictures are repeated as needed, so that the film lasts as long as life did."""
+
+    def __init__(self, path: Path, rate: float) -> None:
+        self._path, self._rate, self._writer, self._written = path, rate, None, 0
+
+    def show(self, picture: np.ndarray, at: float) -> None:
+        """Write a picture that was seen `at` so many seconds."""
+        if self._writer is None:
+            size = (picture.shape[1], picture.shape[0])
+            self._writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*"mp4v"), self._rate, size)
+        while self._written <= round(at * self._rate):
+            self._writer.write(picture)
+            self._written += 1
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._writer is not None:
+            self._writer.release()
 
 
 def draw(picture: np.ndarray, faces: list[dict[str, Any]]) -> None:
@@ -69,17 +104,22 @@ def draw(picture: np.ndarray, faces: list[dict[str, Any]]) -> None:
         cv2.putText(picture, label, (x + 4, top - 5), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA)
 
 
-def plot(rows: list[list[Any]], emotions: list[str], path: Path) -> None:
-    """The probabilities of each face over time, stacked."""
+def tracks(rows: list[list[Any]]) -> dict[int, list[list[Any]]]:
+    """The readings of each face that was seen for more than a moment, the longest first."""
+    faces: dict[int, list[list[Any]]] = defaultdict(list)
+    for row in rows:
+        faces[row[1]].append(row)
+    return dict(sorted((face for face in faces.items() if len(face[1]) >= 3), key=lambda face: -len(face[1])))
+
+
+def plot(faces: dict[int, list[list[Any]]], emotions: list[str], path: Path) -> None:
+    """The probabilities of the six longest faces over time, stacked."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib.figure import Figure
 
-    faces: dict[int, list[list[Any]]] = defaultdict(list)
-    for row in rows:
-        faces[row[1]].append(row)
-    longest = sorted(faces.items(), key=lambda face: -len(face[1]))[:6]
+    longest = list(faces.items())[:6]
     figure = Figure(figsize=(10, 0.8 + 1.9 * max(1, len(longest))), layout="constrained")
     grid = figure.subplots(max(1, len(longest)), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (number, seen) in zip(grid, longest, strict=False):
@@ -94,7 +134,7 @@ def plot(rows: list[list[Any]], emotions: list[str], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
+def main() -> int:
     """Read a source, ask the server about each frame, write video, table and plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="a file, the number of a webcam, or an rtsp:// address")
@@ -104,37 +144,47 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="stop after so long")
     options = parser.parse_args()
 
+    capture, rate, live = source_of(options.source)
+    file = table_file(Path(f"{options.out}.csv"))
     rows: list[list[Any]] = []
-    writer = None
+    emotions: list[str] = list(COLORS)
+    film, fault = Film(Path(f"{options.out}.mp4"), rate), ""
     headers = {"X-API-Key": options.key} if options.key else {}
-    try:
-        with connect(options.url, additional_headers=headers, compression=None, max_size=None) as socket:
-            emotions = json.loads(socket.recv())["labels"]
-            for at, picture in tqdm(frames(options.source, options.seconds), unit="frame"):
-                answer = ask(socket, picture)
-                for face in answer["faces"]:
-                    box = [face["box"][key] for key in ("x", "y", "width", "height")]
-                    probabilities = [face["probabilities"][emotion] for emotion in emotions]
-                    rows.append([round(at, 3), face["id"], *box, face["emotion"], *probabilities])
-                draw(picture, answer["faces"])
-                if writer is None:
-                    size = (picture.shape[1], picture.shape[0])
-                    writer = cv2.VideoWriter(f"{options.out}.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 15, size)
-                writer.write(picture)
-    except KeyboardInterrupt:
-        print("stopped; what was read so far is written", file=sys.stderr)
-    except (OSError, InvalidHandshake, ConnectionClosed) as error:
-        sys.exit(f"error: {options.url}: {error}")
-    finally:
-        if writer is not None:
-            writer.release()
-    with Path(f"{options.out}.csv").open("w", newline="", encoding="utf-8") as file:
+    total = None if live else int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) or None
+    # Whatever ends the reading, what was read until then is written.
+    with file:
         table = csv.writer(file)
         table.writerow(["seconds", "face", "x", "y", "width", "height", "emotion", *emotions])
-        table.writerows(rows)
-    plot(rows, emotions, Path(f"{options.out}.png"))
-    print(f"{len(rows)} readings of {len({row[1] for row in rows})} faces; written: {options.out}.mp4, .csv, .png")
+        try:
+            with connect(options.url, additional_headers=headers, compression=None, max_size=None) as socket:
+                socket.recv()  # ready
+                for at, picture in tqdm(frames(capture, rate, live), total=total, unit="frame"):
+                    if options.seconds is not None and at >= options.seconds:
+                        break
+                    faces = ask(socket, picture)
+                    for face in faces:
+                        box = [face["box"][key] for key in ("x", "y", "width", "height")]
+                        probabilities = [face["probabilities"][emotion] for emotion in emotions]
+                        rows.append([round(at, 3), face["id"], *box, face["emotion"], *probabilities])
+                        table.writerow(rows[-1])
+                    draw(picture, faces)
+                    film.show(picture, at)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+        except (OSError, WebSocketException, ValueError) as error:
+            fault = f"error: {options.url}: {error}"
+        finally:
+            film.close()
+            capture.release()
+    if fault and not rows:
+        sys.exit(fault)
+    seen = tracks(rows)
+    plot(seen, emotions, Path(f"{options.out}.png"))
+    print(f"{len(rows)} readings of {len(seen)} faces; written: {options.out}.mp4, .csv, .png")
+    if fault:
+        print(f"{fault} (what was read until then is written)", file=sys.stderr)
+    return 1 if fault else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -17,11 +17,21 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, expect
+from websockets.sync.server import ServerConnection, serve
 
+from shared.emotions import EMOTIONS
 from tests.browser.conftest import SLOW_MS, launch, playwright, video, with_camera
 from tests.conftest import ROOT, running_server
 
 __all__ = ["launch", "playwright", "video", "with_camera"]  # fixtures of the browser's tests
+
+
+FACE = {
+    "id": 1,
+    "box": {"x": 10, "y": 10, "width": 90, "height": 110},
+    "emotion": "happy",
+    "probabilities": dict.fromkeys(EMOTIONS, 0.1) | {"happy": 0.4},
+}
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +84,7 @@ def test_a_film_becomes_a_labelled_film_a_table_and_a_plot(server: str, film: Pa
     assert {row["face"] for row in rows} == {"1"}
     labelled = cv2.VideoCapture(str(tmp_path / "talk.mp4"))
     assert labelled.get(cv2.CAP_PROP_FRAME_COUNT) == 15
+    assert labelled.get(cv2.CAP_PROP_FPS) == 15
     there, picture = labelled.read()
     original = cv2.VideoCapture(str(film)).read()[1]
     assert there
@@ -88,6 +99,31 @@ def test_a_source_or_server_that_is_not_there_is_told(film: Path, tmp_path: Path
     refused = stream_video(film, "--url", "ws://localhost:9/stream", status=1)
     assert "error: ws://localhost:9/stream" in refused
     assert "Traceback" not in refused
+    assert "Traceback" not in stream_video(film, "--url", "localhost:8000", status=1)
+    (tmp_path / "file").touch()
+    assert "cannot be written" in stream_video(film, "--url", url, "--out", tmp_path / "file/talk", status=1)
+
+
+def test_what_was_read_before_the_server_went_is_kept(film: Path, tmp_path: Path) -> None:
+    answer = {"type": "result", "faces": [FACE]}
+
+    def three_answers(socket: ServerConnection) -> None:
+        socket.send(json.dumps({"type": "ready"}))
+        for _ in range(3):
+            socket.recv()
+            socket.send(json.dumps(answer))
+        socket.close(1001, "the service is stopping")
+
+    with serve(three_answers, "localhost", 0) as lost:
+        threading.Thread(target=lost.serve_forever, daemon=True).start()
+        url = f"ws://localhost:{lost.socket.getsockname()[1]}/stream"
+        said = stream_video(film, "--url", url, "--out", tmp_path / "new/talk", status=1)
+    assert "3 readings of 1 faces" in said
+    assert "the service is stopping" in said
+    with (tmp_path / "new/talk.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 3
+    assert cv2.VideoCapture(str(tmp_path / "new/talk.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert (tmp_path / "new/talk.png").exists()
 
 
 def test_curl_sends_a_picture_in_three_ways(server: str) -> None:

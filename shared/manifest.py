@@ -76,6 +76,7 @@ class ModelManifest(_Section):
     parameters: int
     training: dict[str, Any]  # data hash, commit, seed, epochs, configuration, versions
     metrics: dict[str, Any]  # by split
+    robustness: dict[str, Any] | None = None  # accuracy when pictures get worse, where it was measured
     license: str
 
     @model_validator(mode="after")

@@ -90,6 +90,21 @@ def test_the_same_command_evaluates_the_exported_model(exported: Path) -> None:
     assert json.loads(out.read_text())["test"] == metrics["test"]
 
 
+def test_robustness_is_measured_into_the_card(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", str(exported.parents[1] / "faces.npz"), "--out", str(tmp_path / "robustness")]
+    assert main(["robustness", str(exported), *data, "--card"]) == 0
+    measured = json.loads((tmp_path / "robustness.json").read_text())["drawn"]
+    assert load_manifest(exported).robustness == {"split": "validation", **measured}
+    weakest = measured["harms"]["blur, sigma in px"]["0.5"]
+    card = (exported / "card.md").read_text()
+    assert f"| blur, sigma in px | {weakest:.3f} (0.5) |" in card
+    assert "(PublicTest)" in card
+    assert main(["robustness", str(exported.parents[1] / "run"), *data, "--card"]) == 2
+    assert "There is no model" in capsys.readouterr().err
+
+
 def test_errors_of_the_command_line_are_one_line_and_status_2(
     exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

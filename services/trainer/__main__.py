@@ -121,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     robustness.add_argument("targets", type=Path, nargs="+", help="work directories or model directories")
     _add_data(robustness)
     robustness.add_argument("--split", choices=("validation", "test"), default="validation", help="(%(default)s)")
+    robustness.add_argument("--card", action="store_true", help="write the table into these model directories' cards")
     robustness.add_argument("--out", type=Path, default=Path("robustness"), help="stem of .json and .png (%(default)s)")
     robustness.set_defaults(run=commands.run_robustness)
 

@@ -1,8 +1,11 @@
 """The model card: front matter as Hugging Face reads it, then what a person should know before using the model."""
 
+from pathlib import Path
 from typing import Any, Final
 
-from shared.manifest import ModelManifest
+from services.trainer.robustness import as_markdown
+from shared.atomic import write_text
+from shared.manifest import CARD_FILE, ModelManifest, load_manifest
 
 _HEADINGS: Final = {
     "all": "all images, original labels",
@@ -45,6 +48,7 @@ def model_card(manifest: ModelManifest) -> str:
             *_scores(manifest.metrics),
             *_per_class(manifest.metrics),
             *_quantization(manifest),
+            *_robustness(manifest),
             "## How it was made",
             "",
             f"Trained from {_origin(training)} on FER2013's Training split by this repository's trainer: commit `{training['commit']}`, "
@@ -62,6 +66,16 @@ def model_card(manifest: ModelManifest) -> str:
             "",
         ]
     )
+
+
+def add_robustness(directory: Path, result: dict[str, Any], split: str) -> None:
+    """Write what `robustness` measured of a model directory into its manifest and its card.
+
+    Raises ModelError when there is no model in `directory`.
+    """
+    manifest = load_manifest(directory).model_copy(update={"robustness": {"split": split, **result}})
+    manifest.save(directory)
+    write_text(directory / CARD_FILE, model_card(manifest))
 
 
 def _front_matter(manifest: ModelManifest) -> list[str]:
@@ -116,6 +130,14 @@ def _quantization(manifest: ModelManifest) -> list[str]:
         f"thread ({made['ms_a_face_one_thread'][1]} ms a face). Accuracy: {lost}.",
         "",
     ]
+
+
+def _robustness(manifest: ModelManifest) -> list[str]:
+    """What worse pictures cost, where it was measured."""
+    if manifest.robustness is None:
+        return []
+    split = manifest.robustness["split"]
+    return [f"## When pictures get worse ({_SPLITS.get(split, split)})", "", *as_markdown(manifest.robustness), ""]
 
 
 def _scores(metrics: dict[str, Any]) -> list[str]:

@@ -135,17 +135,24 @@ def run_robustness(options: argparse.Namespace) -> None:
     import json
 
     from services.trainer import plots
+    from services.trainer.card import add_robustness
     from services.trainer.compare import distinct_names
     from services.trainer.dataset import Dataset
     from services.trainer.evaluate import open_predictor
     from services.trainer.robustness import as_markdown, robustness
     from shared.atomic import write_text
+    from shared.manifest import load_manifest
 
+    if options.card:
+        for target in options.targets:
+            load_manifest(target)  # told now if there is none, not after the measurement
     part = Dataset.load(options.data).split(options.split)
     names = distinct_names(options.targets)
     results = {name: robustness(open_predictor(target), part) for name, target in names.items()}
     for name, result in results.items():
         print("\n".join([f"## {name}", *as_markdown(result), ""]))
+        if options.card:
+            add_robustness(names[name], result, options.split)
     write_text(options.out.with_suffix(".json"), json.dumps(results, indent=1) + "\n")
     plots.save(plots.robustness_curves(results), options.out.with_suffix(".png"))
     print(f"written: {options.out.with_suffix('.json')}, {options.out.with_suffix('.png')}")

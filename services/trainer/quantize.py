@@ -152,6 +152,7 @@ def _described(manifest: ModelManifest, name: str, directory: Path, made: dict[s
             "version": sha256[:12],
             "sha256": sha256,
             "precision": "int8",
+            "robustness": None,  # of the model it comes from
             "golden": Golden.of(face, answer, GOLDEN_TOLERANCE),
             "training": manifest.training | {"quantization": made},
         }

@@ -13,7 +13,11 @@ chmod 755 "$work"
 export DATA_DIR=$work CONFIG=/data/run.toml DATA=/data/faces.npz RUN=containers-test
 
 step() { printf '\n== %s\n' "$*"; }
-fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
+fail() {
+  printf 'FAILED: %s; the API said:\n' "$*" >&2
+  $compose logs --tail 20 api >&2 || true
+  exit 1
+}
 clean() {
   $engine rm -f mien-read-only >/dev/null 2>&1 || true
   $compose --profile train down -v >/dev/null 2>&1 || true

@@ -6,7 +6,8 @@ import sys
 import pytest
 from pydantic import SecretStr
 
-from tests.conftest import ROOT
+from shared.manifest import load_manifest
+from tests.conftest import ROOT, SHIPPED_MODEL
 
 SOURCES = [path for name in ("shared", "services") for path in sorted((ROOT / name).rglob("*.py"))]
 
@@ -54,3 +55,11 @@ def test_no_documented_setting_is_gone() -> None:
         if line.startswith("| `MIEN_")
     )
     assert set(rows) == known
+
+
+def test_the_readme_gives_the_shipped_model_s_figures() -> None:
+    test = load_manifest(SHIPPED_MODEL).metrics["test"]
+    readme = (ROOT / "README.md").read_text()
+    for group in ("all", "consensus"):
+        assert f"{test[group]['accuracy'] * 100:.1f} %" in readme, group
+    assert f"{(SHIPPED_MODEL / 'model.onnx').stat().st_size / 1e6:.1f} MB" in readme

@@ -15,7 +15,7 @@ from services.trainer.dataset import Dataset
 from services.trainer.errors import TrainingDiverged
 from services.trainer.evaluate import keras_predictor, negative_log_likelihood
 from services.trainer.networks import build
-from services.trainer.workdir import History, Workdir
+from services.trainer.workdir import History, Workdir, merit
 
 
 class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types
@@ -37,9 +37,9 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
         with averaged_weights(self.model):
             logs.update(self._validate(epoch))
             record = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
-            best_before = max((earlier["val_accuracy"] for earlier in self._history), default=-1.0)
+            best_before = max((merit(earlier, self._config) for earlier in self._history), default=-1.0)
             self._history.append(record | {"seconds": round(time.perf_counter() - self._started, 1)})
-            if logs["val_accuracy"] > best_before:
+            if merit(record, self._config) > best_before:
                 self._home.save_best(_in_full_precision(self.model, self._config), self._config.model_file)
         # The checkpoint comes last: an epoch counts only when everything that it made is kept.
         self._home.save_epoch(self.model, self._history)
@@ -52,7 +52,7 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
         return patience is not None and bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
 
     def _validate(self, epoch: int) -> dict[str, float]:
-        """Likelihood and accuracy on the validation split. Raises TrainingDiverged when they are no numbers."""
+        """Likelihood and accuracy on the validation split, also on the raters' consensus where there are votes. Raises TrainingDiverged when they are no numbers."""
         labels = self._validation.labels
         probabilities = keras_predictor(self.model)(self._validation.pixels)
         loss = negative_log_likelihood(probabilities, labels)
@@ -61,7 +61,12 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
                 f"The validation loss became {loss} at the end of epoch {epoch + 1}. {_kept(epoch)}; "
                 "try a lower learning_rate in a new --workdir."
             )
-        return {"val_loss": loss, "val_accuracy": float((probabilities.argmax(axis=1) == labels).mean())}
+        predicted, consensus = probabilities.argmax(axis=1), self._validation.consensus
+        scores = {"val_loss": loss, "val_accuracy": float((predicted == labels).mean())}
+        agreed = consensus >= 0
+        if agreed.any():
+            scores["val_consensus"] = float((predicted == consensus)[agreed].mean())
+        return scores
 
 
 class StopOnNaN(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types

@@ -53,7 +53,7 @@ def model_card(manifest: ModelManifest) -> str:
             "",
             f"Trained from {_origin(training)} on FER2013's Training split by this repository's trainer: commit `{training['commit']}`, "
             f"seed {training['seed']}, {training['epochs']} epochs ({training['train_seconds'] / 3600:.1f} h on "
-            f"{training.get('device', 'CPU')}), the weights of epoch {training['best_epoch']}, chosen by validation accuracy. "
+            f"{training.get('device', 'CPU')}), the weights of epoch {training['best_epoch']}, chosen on PublicTest. "
             f"Training images repeated in the test splits were removed first. Data `sha256:{training['data_sha256']}`.",
             "",
             f"Logits are divided by {training['temperature']}, fitted on PublicTest, inside the graph. "

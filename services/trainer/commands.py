@@ -41,13 +41,14 @@ def run_train(options: argparse.Namespace) -> None:
     from services.trainer.dataset import Dataset
     from services.trainer.devices import use_devices
     from services.trainer.train import Start, train
+    from services.trainer.workdir import merit
 
     config, data = load_config(options.config), Dataset.load(options.data)
     if options.devices:
         use_devices(options.devices, config.batch_size)
     start = Start(None if options.weights == "none" else options.weights, options.init)
     history = train(config, data, options.workdir, start)
-    best = max(history, key=lambda record: record["val_accuracy"])
+    best = max(history, key=lambda record: merit(record, config))
     print(f"best: epoch {best['epoch']}, validation accuracy {best['val_accuracy']:.4f}; kept in {options.workdir}")
 
 

@@ -12,10 +12,11 @@ import onnx
 
 from services.trainer.calibration import fit_temperature, with_temperature
 from services.trainer.card import model_card
+from services.trainer.config import TrainConfig
 from services.trainer.dataset import FACE_SIZE_PX, SPLITS, Dataset
 from services.trainer.errors import ExportRefused, WorkdirError
 from services.trainer.evaluate import Predict, evaluate, keras_predictor, open_predictor
-from services.trainer.workdir import Workdir
+from services.trainer.workdir import Workdir, merit
 from shared.atomic import directory_written_whole, write_text
 from shared.emotions import EMOTIONS
 from shared.manifest import CARD_FILE, MODEL_FILE, Golden, ModelManifest, sha256_of
@@ -99,7 +100,8 @@ def _manifest(
     temperature: float,
 ) -> ModelManifest:
     face = golden_face()
-    best = max(history, key=lambda record: record["val_accuracy"])
+    config = TrainConfig.model_validate(run["config"])
+    best = max(history, key=lambda record: merit(record, config))
     sha256 = sha256_of(directory / MODEL_FILE)
     return ModelManifest(
         name=name,

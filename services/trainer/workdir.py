@@ -2,7 +2,7 @@
 
 run.json         configuration, data hash, commit, versions: what the run is
 checkpoint.npz   weights, optimizer and history after the last whole epoch: where it is
-best.keras       (or model_file) the weights with the highest validation accuracy so far, averaged where the run averages
+best.keras       (or model_file) the weights of the best epoch so far (see merit), averaged where the run averages
 history.json     one record an epoch
 summary.txt      the network's layers; architecture.json, the same for machines
 tensorboard/     event files, where the run writes them
@@ -141,6 +141,15 @@ class Workdir:
     def load_best(self) -> keras.Model:
         """The best model so far. Raises WorkdirError when no epoch has ended yet."""
         return keras.models.load_model(self.best_model(), compile=False)
+
+
+def merit(record: dict[str, float], config: TrainConfig) -> float:
+    """By what the best epoch is chosen: how well the validation split is answered, in the proportion of the target.
+
+    Accuracy on the labels and, where raters' votes are part of what is asked for, on their consensus.
+    """
+    weight = config.target.original_weight
+    return weight * record["val_accuracy"] + (1 - weight) * record.get("val_consensus", record["val_accuracy"])
 
 
 def _variables(model: keras.Model) -> list[tuple[str, Any]]:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from services.trainer import networks
-from services.trainer.config import OptimizerConfig, TrainConfig
+from services.trainer.config import OptimizerConfig, TargetConfig, TrainConfig
 from services.trainer.dataset import Dataset
 from services.trainer.errors import ConfigError, TrainingDiverged, WorkdirError
 from services.trainer.train import Start, build_optimizer, train
-from services.trainer.workdir import Workdir
+from services.trainer.workdir import Workdir, merit
 from tests.conftest import ROOT
 
 
@@ -48,6 +48,14 @@ def test_a_run_writes_down_what_it_is(drawn: Dataset, brief: TrainConfig, tmp_pa
     assert [record["epoch"] for record in history] == [1, 2, 3]
     assert set(history[0]) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds"}
     assert json.loads((tmp_path / "history.json").read_text()) == history
+
+
+def test_the_best_epoch_answers_to_what_was_asked_for(brief: TrainConfig) -> None:
+    record = {"val_accuracy": 0.6, "val_consensus": 0.8}
+    for weight, expected in ((1.0, 0.6), (0.25, 0.75)):
+        config = brief.model_copy(update={"target": TargetConfig(original_weight=weight)})
+        assert merit(record, config) == pytest.approx(expected)
+        assert merit({"val_accuracy": 0.6}, config) == pytest.approx(0.6)
 
 
 def test_a_killed_run_goes_on_as_if_it_had_not_been(drawn_csv: Path, tmp_path: Path) -> None:

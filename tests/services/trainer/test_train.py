@@ -50,6 +50,16 @@ def test_a_run_writes_down_what_it_is(drawn: Dataset, brief: TrainConfig, tmp_pa
     assert json.loads((tmp_path / "history.json").read_text()) == history
 
 
+def test_tensorboard_shows_training_and_validation(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    history = train(brief.model_copy(update={"tensorboard": True}), drawn, tmp_path, quiet=True)
+    for folder, tag, key in (("train", "epoch_accuracy", "accuracy"), ("validation", "epoch_loss", "val_loss")):
+        events = EventAccumulator(str(tmp_path / "tensorboard" / folder), size_guidance={"tensors": 0}).Reload()
+        shown = [float(np.frombuffer(e.tensor_proto.tensor_content, np.float32)[0]) for e in events.Tensors(tag)]
+        assert shown == pytest.approx([record[key] for record in history], abs=1e-5)
+
+
 def test_the_best_epoch_answers_to_what_was_asked_for(brief: TrainConfig) -> None:
     record = {"val_accuracy": 0.6, "val_consensus": 0.8}
     for weight, expected in ((1.0, 0.6), (0.25, 0.75)):

@@ -62,10 +62,10 @@ def ask(socket: ClientConnection, picture: np.ndarray) -> list[dict[str, Any]]:
 
 
 def table_file(path: Path) -> IO[str]:
-    """The file of the table, found writable before anything is read."""
+    """The file of the table, found writable before anything is read; an earlier one is kept until there is news."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("w", newline="", encoding="utf-8")
+        return path.open("a", newline="", encoding="utf-8")
     except OSError as error:
         sys.exit(f"error: {path} cannot be written: {error.strerror}.")
 
@@ -154,10 +154,11 @@ def main() -> int:
     # Whatever ends the reading, what was read until then is written.
     with file:
         table = csv.writer(file)
-        table.writerow(["seconds", "face", "x", "y", "width", "height", "emotion", *emotions])
         try:
             with connect(options.url, additional_headers=headers, compression=None, max_size=None) as socket:
                 socket.recv()  # ready
+                file.truncate(0)
+                table.writerow(["seconds", "face", "x", "y", "width", "height", "emotion", *emotions])
                 for at, picture in tqdm(frames(capture, rate, live), total=total, unit="frame"):
                     if options.seconds is not None and at >= options.seconds:
                         break

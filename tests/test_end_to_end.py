@@ -101,6 +101,10 @@ def test_robustness_is_measured_into_the_card(
     card = (exported / "card.md").read_text()
     assert f"| blur, sigma in px | {weakest:.3f} (0.5) |" in card
     assert "(PublicTest)" in card
+    other = write_csv(tmp_path / "other.csv", {"Training": 2, "PublicTest": 1, "PrivateTest": 1})
+    assert main(["prepare", str(other), "--out", str(tmp_path / "other.npz")]) == 0
+    assert main(["robustness", str(exported), "--data", str(tmp_path / "other.npz"), "--card"]) == 2
+    assert "trained on other data" in capsys.readouterr().err
     assert main(["robustness", str(exported.parents[1] / "run"), *data, "--card"]) == 2
     assert "There is no model" in capsys.readouterr().err
 

@@ -96,10 +96,13 @@ def test_a_film_becomes_a_labelled_film_a_table_and_a_plot(server: str, film: Pa
 def test_a_source_or_server_that_is_not_there_is_told(film: Path, tmp_path: Path, server: str) -> None:
     url = server.replace("http", "ws") + "/stream"
     assert "cannot be opened" in stream_video(tmp_path / "none.mp4", "--url", url, status=1)
-    refused = stream_video(film, "--url", "ws://localhost:9/stream", status=1)
+    (tmp_path / "talk.csv").write_text("of yesterday")
+    talk = ("--out", tmp_path / "talk")
+    refused = stream_video(film, "--url", "ws://localhost:9/stream", *talk, status=1)
     assert "error: ws://localhost:9/stream" in refused
     assert "Traceback" not in refused
-    assert "Traceback" not in stream_video(film, "--url", "localhost:8000", status=1)
+    assert "Traceback" not in stream_video(film, "--url", "localhost:8000", *talk, status=1)
+    assert (tmp_path / "talk.csv").read_text() == "of yesterday"
     (tmp_path / "file").touch()
     assert "cannot be written" in stream_video(film, "--url", url, "--out", tmp_path / "file/talk", status=1)
 

@@ -169,6 +169,7 @@ class ModelDescription(BaseModel):
     license: str
     training: dict[str, Any]
     metrics: dict[str, Any]
+    robustness: dict[str, Any] | None
 
 
 class Alive(BaseModel):

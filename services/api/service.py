@@ -111,7 +111,6 @@ class Service:
     def upload(self, size: int) -> Iterator[None]:
         """Hold room for `size` bytes while they arrive and are worked on. Raises Overloaded where there is none."""
         if self.uploading + size > self.settings.max_pending_bytes:
-            self.telemetry.rejected.labels("uploads").inc()
             raise Overloaded("As many bytes of images arrive as may. Try again in a second.")
         self.uploading += size
         try:

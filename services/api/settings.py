@@ -5,12 +5,13 @@ import os
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.api.logs import LogFormat
 
 PREFIX: Final = "MIEN_"
+LARGEST_REQUEST: Final = 5  # times max_upload_bytes: a batch of four, and its framing
 # Read by others than the API: the trainer's image names its commit by it.
 _FOREIGN: Final = {"MIEN_COMMIT"}
 
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
     )
     max_pending_bytes: Annotated[int, Field(ge=1024)] = Field(
         200_000_000,
+        validate_default=True,
         description="Bytes of images that may arrive and wait at once; more are answered 503 before they are read.",
     )
     # Pillow itself refuses above 178 million pixels.
@@ -93,6 +95,16 @@ class Settings(BaseSettings):
     min_confidence: Annotated[float, Field(ge=0, le=1)] = Field(
         0.6, description="Least confidence of a detected face, 0 to 1; a request may ask otherwise."
     )
+
+    @field_validator("max_pending_bytes")
+    @classmethod
+    def _holds_any_request(cls, pending: int, info: ValidationInfo) -> int:
+        most = info.data.get("max_upload_bytes")
+        if most is not None and pending < LARGEST_REQUEST * most:
+            raise ValueError(
+                f"a batch may be as large as {LARGEST_REQUEST} images; allow {LARGEST_REQUEST * most:,} or more"
+            )
+        return pending
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -58,10 +58,11 @@ class Telemetry:
         self.errors = Counter(
             "mien_errors", "Requests answered with an error, by code.", ["code"], registry=self.registry
         )
+        self.errors.labels("internal")  # a rate needs the zero before the first
         self.rejected = Counter(
             "mien_rejected", "Requests and sessions turned away, by reason.", ["reason"], registry=self.registry
         )
-        for reason in _REJECTIONS:  # a rate needs the zero before the first
+        for reason in _REJECTIONS:
             self.rejected.labels(reason)
 
     def _images(self) -> None:

@@ -87,7 +87,8 @@ async def _form(request: Request, service: Service, limit: int, max_files: int) 
         try:
             form = await parser.parse()
         except MultiPartException as error:
-            hint = f" At most {max_files}; /predict/batch takes many." if "Too many files" in error.message else ""
+            many = f" At most {max_files}." + (" /predict/batch takes many." if max_files == 1 else "")
+            hint = many if "Too many files" in error.message else ""
             raise BadForm(f"The multipart body cannot be read: {error.message}{hint}") from error
         except KeyError as error:  # no boundary in the Content-Type
             raise BadForm("The multipart body names no boundary: let your client set the Content-Type.") from error

@@ -20,12 +20,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except ModuleNotFoundError as error:
         print(
-            f"error: The package {error.name} is missing. `make trainer` installs what the trainer needs.",
+            f"error: The package {error.name} is missing. `make trainer` installs what the trainer needs; another "
+            f"KERAS_BACKEND than tensorflow is installed by itself: `pip install {error.name}`.",
             file=sys.stderr,
         )
         return 2
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last whole epoch", file=sys.stderr)
+        resumes = options.run in (commands.run_train, commands.run_prune)
+        print("\nstopped" + "; the same command goes on from the last whole epoch" * resumes, file=sys.stderr)
         return 130
     return 0
 
@@ -35,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     prepare = subcommands.add_parser("prepare", help="check and pack FER2013's CSV or class folders into one data file")
-    prepare.add_argument("source", type=Path, help="fer2013.csv (plain, .gz, .xz) or a folder with train/ and test/")
+    prepare.add_argument(
+        "source", type=Path, help="fer2013.csv (plain, .gz, .bz2, .xz) or a folder with train/ and test/"
+    )
     prepare.add_argument("--votes", type=Path, help="FER+'s fer2013new.csv, one row per row of the CSV")
     prepare.add_argument("--out", type=Path, default=Path("data/fer2013.npz"), help="data file to write (%(default)s)")
     prepare.add_argument(

@@ -15,7 +15,7 @@ from services.trainer.dataset import Dataset
 from services.trainer.errors import TrainingDiverged
 from services.trainer.evaluate import keras_predictor, negative_log_likelihood
 from services.trainer.networks import build
-from services.trainer.workdir import History, Workdir, merit
+from services.trainer.workdir import History, Workdir, best_epoch
 
 
 class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types
@@ -37,9 +37,8 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
         with averaged_weights(self.model):
             logs.update(self._validate(epoch))
             record = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
-            best_before = max((merit(earlier, self._config) for earlier in self._history), default=-1.0)
             self._history.append(record | {"seconds": round(time.perf_counter() - self._started, 1)})
-            if merit(record, self._config) > best_before:
+            if best_epoch(self._history, self._config)["epoch"] == epoch + 1:
                 self._home.save_best(_in_full_precision(self.model, self._config), self._config.model_file)
         # The checkpoint comes last: an epoch counts only when everything that it made is kept.
         self._home.save_epoch(self.model, self._history)

@@ -40,7 +40,7 @@ def model_card(manifest: ModelManifest) -> str:
             "",
             "FER2013's labels are noisy: people agree with them on about 65 % of the images. Its faces came from web "
             "searches in 2013 for words of emotion; ages, skin tones, poses and cultures are unevenly there and not "
-            "labelled, so bias between groups is likely and unmeasured. Disgust is rare in it and read least well. "
+            f"labelled, so bias between groups is likely and unmeasured.{_least_well(manifest.metrics)} "
             "Profiles, covered mouths or eyes, and faces below 30 pixels are guesses.",
             "",
             "## How good",
@@ -98,6 +98,14 @@ def _front_matter(manifest: ModelManifest) -> list[str]:
             f"    - {{type: f1, name: macro F1, value: {groups['all']['macro_f1']}}}",
         ]
     return [*lines, "---"]
+
+
+def _least_well(metrics: dict[str, Any]) -> str:
+    if "test" not in metrics:
+        return ""
+    per_class = metrics["test"]["all"]["per_class"]
+    worst = sorted(per_class, key=lambda emotion: per_class[emotion]["f1"])[:2]
+    return f" {worst[0].capitalize()} and {worst[1]} are read least well."
 
 
 def _origin(training: dict[str, Any]) -> str:

@@ -41,14 +41,14 @@ def run_train(options: argparse.Namespace) -> None:
     from services.trainer.dataset import Dataset
     from services.trainer.devices import use_devices
     from services.trainer.train import Start, train
-    from services.trainer.workdir import merit
+    from services.trainer.workdir import best_epoch
 
     config, data = load_config(options.config), Dataset.load(options.data)
     if options.devices:
         use_devices(options.devices, config.batch_size)
     start = Start(None if options.weights == "none" else options.weights, options.init)
     history = train(config, data, options.workdir, start)
-    best = max(history, key=lambda record: merit(record, config))
+    best = best_epoch(history, config)
     print(f"best: epoch {best['epoch']}, validation accuracy {best['val_accuracy']:.4f}; kept in {options.workdir}")
 
 
@@ -139,15 +139,20 @@ def run_robustness(options: argparse.Namespace) -> None:
     from services.trainer.card import add_robustness
     from services.trainer.compare import distinct_names
     from services.trainer.dataset import Dataset
+    from services.trainer.errors import DataError
     from services.trainer.evaluate import open_predictor
     from services.trainer.robustness import as_markdown, robustness
     from shared.atomic import write_text
     from shared.manifest import load_manifest
 
+    data = Dataset.load(options.data)
     if options.card:
-        for target in options.targets:
-            load_manifest(target)  # told now if there is none, not after the measurement
-    part = Dataset.load(options.data).split(options.split)
+        for target in options.targets:  # told now, not after the measurement
+            if load_manifest(target).training["data_sha256"] != data.sha256:
+                raise DataError(
+                    f"{target} was trained on other data; its card would give figures on this as if on that."
+                )
+    part = data.split(options.split)
     names = distinct_names(options.targets)
     results = {name: robustness(open_predictor(target), part) for name, target in names.items()}
     for name, result in results.items():

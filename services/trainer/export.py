@@ -16,7 +16,7 @@ from services.trainer.config import TrainConfig
 from services.trainer.dataset import FACE_SIZE_PX, SPLITS, Dataset
 from services.trainer.errors import ExportRefused, WorkdirError
 from services.trainer.evaluate import Predict, evaluate, keras_predictor, open_predictor
-from services.trainer.workdir import Workdir, merit
+from services.trainer.workdir import Workdir, best_epoch
 from shared.atomic import directory_written_whole, write_text
 from shared.emotions import EMOTIONS
 from shared.manifest import CARD_FILE, MODEL_FILE, Golden, ModelManifest, sha256_of
@@ -100,8 +100,7 @@ def _manifest(
     temperature: float,
 ) -> ModelManifest:
     face = golden_face()
-    config = TrainConfig.model_validate(run["config"])
-    best = max(history, key=lambda record: merit(record, config))
+    best = best_epoch(history, TrainConfig.model_validate(run["config"]))
     sha256 = sha256_of(directory / MODEL_FILE)
     return ModelManifest(
         name=name,

@@ -30,9 +30,11 @@ def prepare(
     so that scores stay comparable with published ones.
     Returns the report. Raises DataError when the source cannot be used.
     """
-    frame, faces = read_source(source, progress, finder)
+    if finder and not source.is_dir():
+        raise DataError("The images of a CSV are faces already: --detect is for folders of photos.")
     if votes and source.is_dir():
         raise DataError("FER+'s votes belong to the rows of fer2013.csv; folders have no such rows. Leave --votes out.")
+    frame, faces = read_source(source, progress, finder)
     vote_table = read_votes(votes, frame) if votes else np.zeros((len(frame), len(VOTE_COLUMNS)), np.uint8)
     frame = hold_out_validation(frame)
     frame = find_problems(frame, faces)

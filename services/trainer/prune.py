@@ -13,6 +13,7 @@ from typing import Any, Final
 import keras
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
 from services.trainer.config import TrainConfig
 from services.trainer.dataset import Dataset
@@ -53,8 +54,9 @@ def prune(workdir: Path, data: Dataset, keep: float, epochs: int, out: Path, qui
     _copy_kept_channels(whole, narrow)
     validation = data.split("validation")
     just_cut = _accuracy(narrow, validation)
+    tuning = _fine_tuning(config, keep, epochs)
     init = _begun(home, narrow, keep, out)
-    train(_fine_tuning(config, keep, epochs), data, out, Start(init=init), quiet)
+    train(tuning, data, out, Start(init=init), quiet)
     tuned = Workdir(out).load_best()
     return Pruned(
         (_accuracy(whole, validation), just_cut, _accuracy(tuned, validation)),
@@ -71,6 +73,8 @@ def _begun(home: Workdir, narrow: keras.Model, keep: float, out: Path) -> Path:
         if note.read_text(encoding="utf-8") != origin:
             raise WorkdirError(f"{out} was pruned from another model. Choose another --out.")
         return init
+    if (out / "run.json").exists():
+        raise WorkdirError(f"{out} holds a run that was not pruned from this one. Choose another --out.")
     with written_whole(init) as beside:
         narrow.save(beside)
     write_text(note, origin)
@@ -79,13 +83,15 @@ def _begun(home: Workdir, narrow: keras.Model, keep: float, out: Path) -> Path:
 
 def _fine_tuning(config: TrainConfig, keep: float, epochs: int) -> TrainConfig:
     slower = {"learning_rate": config.optimizer.learning_rate * _SLOWER, "warmup_epochs": 0}
-    return config.model_copy(
-        update={
-            "network": f"{config.network}:{keep}",
-            "epochs": epochs,
-            "optimizer": config.optimizer.model_copy(update=slower),
-        }
-    )
+    tuned = {
+        "network": f"{config.network}:{keep}",
+        "epochs": epochs,
+        "optimizer": config.optimizer.model_dump() | slower,
+    }
+    try:
+        return TrainConfig.model_validate(config.model_dump() | tuned)
+    except ValidationError as error:
+        raise ConfigError(f"--epochs {epochs}: {error.errors()[0]['msg']}.") from error
 
 
 def _copy_kept_channels(whole: keras.Model, narrow: keras.Model) -> None:

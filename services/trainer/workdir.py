@@ -152,6 +152,16 @@ def merit(record: dict[str, float], config: TrainConfig) -> float:
     return weight * record["val_accuracy"] + (1 - weight) * record.get("val_consensus", record["val_accuracy"])
 
 
+def best_epoch(history: History, config: TrainConfig) -> dict[str, float]:
+    """The record with the greatest merit, the first of equals.
+
+    A run that began before consensus was recorded is compared by accuracy alone: the two are no like figures.
+    """
+    if all("val_consensus" in record for record in history):
+        return max(history, key=lambda record: merit(record, config))
+    return max(history, key=lambda record: record["val_accuracy"])
+
+
 def _variables(model: keras.Model) -> list[tuple[str, Any]]:
     """Everything that training changes, named by its place: names of layers differ from process to process."""
     return [

@@ -15,7 +15,7 @@ export DATA_DIR=$work CONFIG=/data/run.toml DATA=/data/faces.npz RUN=containers-
 step() { printf '\n== %s\n' "$*"; }
 fail() {
   printf 'FAILED: %s; the API said:\n' "$*" >&2
-  $compose logs --tail 20 api >&2 || true
+  { $engine logs --tail 20 mien-read-only || $compose logs --tail 20 api; } >&2 || true
   exit 1
 }
 clean() {

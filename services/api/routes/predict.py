@@ -68,7 +68,7 @@ async def predict(request: Request, service: ServiceDep, query: Annotated[Predic
     "/predict/batch",
     summary="Faces and emotions of many images",
     response_model=BatchPrediction,
-    response_model_exclude_none=True,
+    response_model_exclude_unset=True,
     responses=PROBLEMS,
     openapi_extra=_batch_body(),
 )
@@ -117,6 +117,7 @@ async def _batch_item(service: Service, filename: str, data: bytes, options: Opt
         return BatchItem.of(filename, await service.analyze(data, options))
     except Exception as error:  # whatever one file does, the others have their answers
         status, code = describe(error)
+        service.telemetry.errors.labels(code).inc()
         if status == 500:
             log_fault(error, request_id)
             return BatchItem(filename=filename, status=status, code=code, detail="The service failed at this file.")

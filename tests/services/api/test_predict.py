@@ -240,6 +240,12 @@ def test_a_batch_has_a_status_for_each_file(client: TestClient, jpeg: bytes, enc
     assert answer["results"][2]["faces"] == []
 
 
+def test_a_batch_of_faces_says_that_nothing_was_detected(client: TestClient, jpeg: bytes) -> None:
+    (result,) = client.post("/predict/batch?detect=false", files=[("files", jpeg)]).json()["results"]
+    assert result["faces"][0]["confidence"] is None
+    assert set(result) == {"filename", "status", "image", "faces", "timings_ms"}
+
+
 def test_a_batch_is_bounded(settings: Settings, jpeg: bytes) -> None:
     small = settings.model_copy(update={"max_batch_files": 2, "max_upload_bytes": len(jpeg) // 2, "queue_size": 0})
     with TestClient(create_app(small)) as client:

@@ -140,7 +140,10 @@ def test_the_page_is_served_with_a_strict_policy(client: TestClient) -> None:
         assert client.get("/" + source).status_code == 200, source
 
 
-@pytest.mark.parametrize(("name", "given"), [("MIEN_PORT", "many"), ("MIEN_WORKERS", "-1"), ("MIEN_DETECTOR", "dlib")])
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("MIEN_PORT", "many"), ("MIEN_WORKERS", "-1"), ("MIEN_DETECTOR", "dlib"), ("MIEN_MAX_PENDING_BYTES", "1000")],
+)
 def test_a_wrong_setting_is_named(
     name: str, given: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -98,6 +98,11 @@ def test_a_pruned_run_is_smaller_and_a_run_like_any_other(run: Path, drawn: Data
     assert again.accuracy == done.accuracy
     with pytest.raises(WorkdirError, match="pruned from another model"):
         prune(run, drawn, keep=0.25, epochs=1, out=run.parent / "pruned", quiet=True)
+    with pytest.raises(WorkdirError, match="not pruned from this one"):
+        prune(run, drawn, keep=0.5, epochs=1, out=run, quiet=True)
+    with pytest.raises(ConfigError, match="--epochs 0"):
+        prune(run, drawn, keep=0.5, epochs=0, out=run.parent / "none", quiet=True)
+    assert not (run.parent / "none").exists()
 
 
 def test_what_cannot_be_pruned_is_told(drawn: Dataset, tmp_path: Path) -> None:

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from services.trainer.commands import GEOMETRY
 from services.trainer.dataset import VOTE_COLUMNS, Dataset
 from services.trainer.errors import DataError
+from services.trainer.geometry import read_geometry
 from services.trainer.prepare import prepare
-from services.trainer.sources import CSV_EMOTIONS, hold_out_validation, read_source
+from services.trainer.sources import CSV_EMOTIONS, FaceFinder, hold_out_validation, read_source
 from shared.emotions import EMOTIONS
+from shared.pipeline.detect import HaarDetector
 from tests.drawn import draw_face, write_csv
 
 
@@ -211,6 +214,12 @@ def test_votes_are_taken_in_row_order(tmp_path: Path) -> None:
         prepare(source, write_rows(tmp_path / "votes.csv", [header, *rows[:-1]]), tmp_path / "data.npz")
     with pytest.raises(DataError, match="another Usage than the source in 21 rows"):
         prepare(source, write_rows(tmp_path / "votes.csv", [header, *rows[7:], *rows[:7]]), tmp_path / "data.npz")
+
+
+def test_looking_for_faces_in_a_csv_is_refused(drawn_csv: Path, tmp_path: Path) -> None:
+    finder = FaceFinder(HaarDetector(1024), read_geometry(GEOMETRY)["haar"])
+    with pytest.raises(DataError, match="--detect is for folders"):
+        prepare(drawn_csv, None, tmp_path / "data.npz", finder=finder)
 
 
 def test_votes_for_folders_are_refused(folders: Path, tmp_path: Path) -> None:

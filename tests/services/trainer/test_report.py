@@ -35,10 +35,7 @@ def voted(drawn: Dataset) -> Dataset:
 
 
 def test_the_report_is_one_page_with_everything_in_it(voted: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
-    history = train(brief, voted, tmp_path / "run", quiet=True)
-    assert all(
-        record["val_consensus"] == record["val_accuracy"] for record in history
-    )  # the raters agree with the labels
+    train(brief, voted, tmp_path / "run", quiet=True)
     page = report(tmp_path / "run", voted, tmp_path / "report").read_text()
     for title in (
         "Scores",

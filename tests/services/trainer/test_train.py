@@ -1,5 +1,6 @@
 """Training learns, resumes as if nothing had happened, and keeps what it has."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -14,10 +15,12 @@ import pytest
 
 from services.trainer import networks
 from services.trainer.config import OptimizerConfig, TargetConfig, TrainConfig
-from services.trainer.dataset import Dataset
+from services.trainer.dataset import VOTE_COLUMNS, Dataset
 from services.trainer.errors import ConfigError, TrainingDiverged, WorkdirError
+from services.trainer.evaluate import keras_predictor
 from services.trainer.train import Start, build_optimizer, train
-from services.trainer.workdir import Workdir, merit
+from services.trainer.workdir import Workdir, best_epoch, merit
+from shared.emotions import EMOTIONS
 from tests.conftest import ROOT
 
 
@@ -58,6 +61,22 @@ def test_tensorboard_shows_training_and_validation(drawn: Dataset, brief: TrainC
         events = EventAccumulator(str(tmp_path / "tensorboard" / folder), size_guidance={"tensors": 0}).Reload()
         shown = [float(np.frombuffer(e.tensor_proto.tensor_content, np.float32)[0]) for e in events.Tensors(tag)]
         assert shown == pytest.approx([record[key] for record in history], abs=1e-5)
+
+
+def test_consensus_is_what_the_raters_see(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
+    votes = np.zeros((len(drawn), 10), np.uint8)
+    votes[:, VOTE_COLUMNS.index("happiness")] = 10  # whatever the label says
+    data = dataclasses.replace(drawn, votes=votes)
+    (record,) = train(brief.model_copy(update={"epochs": 1}), data, tmp_path, quiet=True)
+    answers = keras_predictor(Workdir(tmp_path).load_best())(data.split("validation").pixels)
+    assert record["val_consensus"] == pytest.approx((answers.argmax(axis=1) == EMOTIONS.index("happy")).mean())
+
+
+def test_histories_without_consensus_are_compared_by_accuracy(brief: TrainConfig) -> None:
+    old, new = {"epoch": 1, "val_accuracy": 0.69}, {"epoch": 2, "val_accuracy": 0.6, "val_consensus": 0.9}
+    config = brief.model_copy(update={"target": TargetConfig(original_weight=0.5)})
+    assert best_epoch([old, new], config) is old
+    assert best_epoch([old | {"val_consensus": 0.7}, new], config) is new
 
 
 def test_the_best_epoch_answers_to_what_was_asked_for(brief: TrainConfig) -> None:
@@ -167,9 +186,9 @@ def test_weights_that_are_no_numbers_after_the_last_batch_are_no_epoch(
 def test_the_best_model_holds_the_averaged_weights(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
     averaged = brief.model_copy(update={"optimizer": OptimizerConfig(ema=0.9), "epochs": 1})
     train(averaged, drawn, tmp_path, quiet=True)
-    kept = Workdir(tmp_path).load_best().trainable_variables
-    state = weights(tmp_path)
-    current = [state[f"model{number}"] for number in range(len(kept))]
+    model, state = Workdir(tmp_path).load_best(), weights(tmp_path)
+    kept = model.trainable_variables
+    current = [state[f"model{number}"] for number, variable in enumerate(model.variables) if variable.trainable]
     averages = [value for name, value in state.items() if name.startswith("optimizer")]
     for variable, now in zip(kept, current, strict=True):
         value = np.asarray(variable)

@@ -62,7 +62,8 @@ class Settings(BaseSettings):
     max_pending_bytes: Annotated[int, Field(ge=1024)] = Field(
         200_000_000,
         validate_default=True,
-        description="Bytes of images that may arrive and wait at once; more are answered 503 before they are read.",
+        description="Bytes of images that may arrive and wait at once, at least five times MIEN_MAX_UPLOAD_BYTES; "
+        "more are answered 503 before they are read.",
     )
     # Pillow itself refuses above 178 million pixels.
     max_image_pixels: Annotated[int, Field(ge=256, le=178_000_000)] = Field(

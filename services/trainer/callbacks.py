@@ -51,7 +51,10 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
         return patience is not None and bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
 
     def _validate(self, epoch: int) -> dict[str, float]:
-        """Likelihood and accuracy on the validation split, also on the raters' consensus where there are votes. Raises TrainingDiverged when they are no numbers."""
+        """Likelihood and accuracy on the validation split, also on the raters' consensus where there are votes.
+
+        Raises TrainingDiverged when they are no numbers.
+        """
         labels = self._validation.labels
         probabilities = keras_predictor(self.model)(self._validation.pixels)
         loss = negative_log_likelihood(probabilities, labels)

@@ -146,16 +146,16 @@ class Workdir:
 def merit(record: dict[str, float], config: TrainConfig) -> float:
     """By what the best epoch is chosen: how well the validation split is answered, in the proportion of the target.
 
-    Accuracy on the labels and, where raters' votes are part of what is asked for, on their consensus.
+    Accuracy on the labels, and on the raters' consensus as far as their votes are part of what is asked for.
     """
     weight = config.target.original_weight
-    return weight * record["val_accuracy"] + (1 - weight) * record.get("val_consensus", record["val_accuracy"])
+    return weight * record["val_accuracy"] + (1 - weight) * record["val_consensus"]
 
 
 def best_epoch(history: History, config: TrainConfig) -> dict[str, float]:
     """The record with the greatest merit, the first of equals.
 
-    A run that began before consensus was recorded is compared by accuracy alone: the two are no like figures.
+    Without votes, or where a run began before consensus was recorded, epochs are compared by accuracy alone.
     """
     if all("val_consensus" in record for record in history):
         return max(history, key=lambda record: merit(record, config))

@@ -196,11 +196,6 @@ def test_five_errors_in_a_row_end_the_session(url: str, frame: bytes) -> None:
         assert close_of(ws)[0] == 1003
 
 
-def read_to_the_end(ws: ClientConnection) -> None:
-    while True:
-        ws.recv(timeout=10)
-
-
 def test_a_frame_of_too_many_pixels_is_an_error_and_one_of_too_many_bytes_the_end(url: str, encode: Encode) -> None:
     huge = encode(Image.new("L", (16_385, 20)), "PNG")
     with opened(url) as ws:
@@ -216,7 +211,7 @@ def test_a_frame_of_too_many_pixels_is_an_error_and_one_of_too_many_bytes_the_en
         with contextlib.suppress(ConnectionClosed):
             ws.send(b"\xff" * 20_000_000)
         with pytest.raises(ConnectionClosed):
-            read_to_the_end(ws)
+            drain(ws, within_s=10)
     with opened(url) as ws:
         assert receive(ws)["type"] == "ready"
 

@@ -63,3 +63,9 @@ def test_the_readme_gives_the_shipped_model_s_figures() -> None:
     for group in ("all", "consensus"):
         assert f"{test[group]['accuracy'] * 100:.1f} %" in readme, group
     assert f"{(SHIPPED_MODEL / 'model.onnx').stat().st_size / 1e6:.1f} MB" in readme
+
+
+def test_the_shipped_card_is_what_the_trainer_makes_of_its_manifest() -> None:
+    from services.trainer.card import model_card
+
+    assert (SHIPPED_MODEL / "card.md").read_text() == model_card(load_manifest(SHIPPED_MODEL))

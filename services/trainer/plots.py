@@ -93,7 +93,7 @@ def reliability(before: Probabilities, after: Probabilities, labels: npt.NDArray
             align="edge",
             color="#dde6f3",
         )
-        axes.scatter(centres, accuracies, s=20 + 300 * np.array(weights), color="#1f5fbf")
+        axes.scatter(centres, accuracies, s=20 + 300 * np.array(weights), color="#1f5fbf", clip_on=False)
         axes.set(
             xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that is right", title=f"{title} temperature"
         )

@@ -138,7 +138,7 @@ def _agreement(page: _Page, probabilities: Probabilities, part: Dataset) -> None
     agreed = part.consensus >= 0
     page.table(
         [
-            ["", "images", ""],
+            ["", "images", "share"],
             ["share of votes for the predicted emotion", str(voted.sum()), f"{share[np.arange(len(share)), chosen].mean():.3f}"],
             ["predicted what most voted for", str(voted.sum()), f"{(chosen == share.argmax(axis=1)).mean():.3f}"],
             ["predicted what at least six of ten agree on", str(agreed.sum()), f"{(probabilities.argmax(axis=1) == part.consensus)[agreed].mean():.3f}"],

@@ -120,7 +120,7 @@ def _write_int8(source: Path, target: Path, faces: npt.NDArray[np.uint8], reduce
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            nodes_to_exclude=_after_the_logits(graph),
+            nodes_to_exclude=_after_the_logits(graph) + _lone_normalization(graph),
         )
     written = onnx.load(target)
     onnx.helper.set_model_props(written, {prop.key: prop.value for prop in onnx.load(source).metadata_props})
@@ -139,6 +139,18 @@ def _after_the_logits(graph: onnx.ModelProto) -> list[str]:
         if reached.intersection(node.input):
             reached.update(node.output)
     return tail
+
+
+def _lone_normalization(graph: onnx.ModelProto) -> list[str]:
+    """Normalization that folds into no convolution, as it stands after an activation: a factor and a term a channel.
+
+    It brings channels of very different size to one; in 8 bits with one scale for all, the small ones would be gone.
+    """
+    per_channel = {constant.name for constant in graph.graph.initializer if np.prod(constant.dims) > 1}
+    factors = [node for node in graph.graph.node if node.op_type == "Mul" and per_channel.intersection(node.input)]
+    scaled = {output for node in factors for output in node.output}
+    terms = [node for node in graph.graph.node if node.op_type == "Add" and scaled.intersection(node.input)]
+    return [node.name for node in factors + terms]
 
 
 def _described(manifest: ModelManifest, name: str, directory: Path, made: dict[str, Any]) -> ModelManifest:

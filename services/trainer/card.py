@@ -120,9 +120,13 @@ def _origin(training: dict[str, Any]) -> str:
 def _targets(target: dict[str, Any]) -> str:
     """What the network was told is right: whoever compares with FER2013 alone must know the votes' part in it."""
     label = target["original_weight"]
-    votes = "" if label == 1 else f" for {label:.0%}, the share of FER+'s votes, where there are any, for {1 - label:.0%}"
+    votes = (
+        "" if label == 1 else f" for {label:.0%}, the share of FER+'s votes, where there are any, for {1 - label:.0%}"
+    )
     smoothed = f", smoothed by {target['label_smoothing']}" if target["label_smoothing"] else ""
-    dropped = " Images that at least half of the raters call no face were left out." if target["drop_not_a_face"] else ""
+    dropped = (
+        " Images that at least half of the raters call no face were left out." if target["drop_not_a_face"] else ""
+    )
     return f"Its targets were the original label{votes}{smoothed}.{dropped}"
 
 

@@ -43,7 +43,7 @@ def prune(workdir: Path, data: Dataset, keep: float, epochs: int, out: Path, qui
     """Keep the share `keep` of the inner channels of each block of the best model of `workdir`; train `epochs` in `out`.
 
     `out` becomes a run like any other: the same command resumes it, `export` exports it. Raises ConfigError for a
-    network that has no inner channels, WorkdirError as `train` does.
+    network that has no inner channels, WorkdirError as `train` does, and for a network built otherwise than today.
     """
     home = Workdir(workdir)
     config = TrainConfig.model_validate(home.read_run()["config"])
@@ -51,6 +51,8 @@ def prune(workdir: Path, data: Dataset, keep: float, epochs: int, out: Path, qui
         raise ConfigError(f"{config.network} cannot be pruned; these can: {', '.join(PRUNABLE)}.")
     whole = home.load_best()
     narrow = build(f"{config.network}:{keep}")
+    if _shapes(whole) != _shapes(build(config.network)):
+        raise WorkdirError(f"{workdir} holds a {config.network} of another version of the trainer; train it anew.")
     _copy_kept_channels(whole, narrow)
     validation = data.split("validation")
     just_cut = _accuracy(narrow, validation)
@@ -119,6 +121,10 @@ def _copy_kept_channels(whole: keras.Model, narrow: keras.Model) -> None:
 
 def _normalization_after(model: keras.Model, layer: keras.layers.Layer) -> Any:
     return model.layers[model.layers.index(layer) + 1]
+
+
+def _shapes(model: keras.Model) -> list[tuple[int, ...]]:
+    return [tuple(weight.shape) for weight in model.weights]
 
 
 def _accuracy(model: keras.Model, part: Dataset) -> float:

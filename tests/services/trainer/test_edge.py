@@ -130,6 +130,14 @@ def test_a_pruned_run_is_smaller_and_a_run_like_any_other(run: Path, drawn: Data
     assert not (run.parent / "none").exists()
 
 
+def test_a_network_built_otherwise_than_today_is_not_pruned(run: Path, drawn: Dataset, tmp_path: Path) -> None:
+    earlier = Path(shutil.copytree(run, tmp_path / "earlier"))
+    build("mien-base").save(earlier / "best.keras")
+    with pytest.raises(WorkdirError, match="another version of the trainer"):
+        prune(earlier, drawn, keep=0.5, epochs=1, out=tmp_path / "pruned", quiet=True)
+    assert not (tmp_path / "pruned").exists()
+
+
 def test_what_cannot_be_pruned_is_told(drawn: Dataset, tmp_path: Path) -> None:
     train(TrainConfig(network="mobilenet", epochs=1, batch_size=28), drawn, tmp_path / "run", quiet=True)
     with pytest.raises(ConfigError, match="cannot be pruned; these can: mien-small"):

@@ -65,7 +65,9 @@ def test_the_readme_gives_the_shipped_model_s_figures() -> None:
     assert f"{(SHIPPED_MODEL / 'model.onnx').stat().st_size / 1e6:.1f} MB" in readme
 
 
-def test_the_shipped_card_is_what_the_trainer_makes_of_its_manifest() -> None:
+@pytest.mark.parametrize("name", ["default", "paper"])
+def test_a_shipped_card_is_what_the_trainer_makes_of_its_manifest(name: str) -> None:
     from services.trainer.card import model_card
 
-    assert (SHIPPED_MODEL / "card.md").read_text() == model_card(load_manifest(SHIPPED_MODEL))
+    directory = ROOT / "models" / name
+    assert (directory / "card.md").read_text() == model_card(load_manifest(directory))

@@ -54,6 +54,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--workdir", type=Path, required=True, help="folder of this run")
     train.add_argument("--init", type=Path, help="start from the weights of this .keras file of the same network")
     train.add_argument(
+        "--teacher",
+        type=Path,
+        action="append",
+        default=[],
+        help="run or model directory whose answers are part of the targets (teacher_weight); may be repeated",
+    )
+    train.add_argument(
         "--weights",
         default="imagenet",
         help="of a network from keras.applications: imagenet (downloads), a local file, or none (%(default)s)",

@@ -1,6 +1,7 @@
 """Batches of varied faces. Each is a function of seed, epoch and number alone, so a resumed run sees the same."""
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 import keras
 import numpy as np
@@ -8,7 +9,7 @@ import numpy.typing as npt
 
 from services.trainer.augment import mixup, vary
 from services.trainer.config import TrainConfig
-from services.trainer.dataset import Dataset
+from services.trainer.dataset import Dataset, Targets
 from services.trainer.losses import class_weights
 from shared.emotions import EMOTIONS
 from shared.pipeline.preprocess import to_input
@@ -16,18 +17,22 @@ from shared.pipeline.preprocess import to_input
 # Two streams of chance for each epoch: what varies images must not repeat what orders them.
 _ORDER: Final = 0
 _VARIATION: Final = 1
+Teach: TypeAlias = Callable[[npt.NDArray[np.uint8]], Targets]  # (N, 48, 48) -> (N, 7)
 
 
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ships no types
     """The training split, shuffled anew each epoch; the last batch, if short, is left out."""
 
-    def __init__(self, train: Dataset, config: TrainConfig) -> None:
-        """Raises nothing; `train` must hold at least one batch."""
+    def __init__(self, train: Dataset, config: TrainConfig, teach: Teach | None = None) -> None:
+        """Raises what `teach` raises; `train` must hold at least one batch. `teach` says what teachers say of faces."""
         super().__init__(workers=1, use_multiprocessing=False)
         kept = train.part(~train.not_a_face) if config.target.drop_not_a_face else train
         self.epoch = 0
         self._pixels = kept.pixels
         self._targets = kept.targets(config.target.original_weight, config.target.label_smoothing)
+        if teach is not None:
+            weight = np.float32(config.target.teacher_weight)
+            self._targets = (1 - weight) * self._targets + weight * teach(kept.pixels)
         self._config = config
         self._chances = _chances(kept.labels) if config.sampling == "sqrt" else None
         drawn = np.full(len(kept), 1 / len(kept)) if self._chances is None else self._chances

@@ -54,7 +54,7 @@ def model_card(manifest: ModelManifest) -> str:
             f"Trained from {_origin(training)} on FER2013's Training split by this repository's trainer: commit `{training['commit']}`, "
             f"seed {training['seed']}, {training['epochs']} epochs ({training['train_seconds'] / 3600:.1f} h on "
             f"{training.get('device', 'CPU')}), the weights of epoch {training['best_epoch']}, chosen on PublicTest. "
-            f"Training images repeated in the test splits were removed first. {_targets(training['config']['target'])} "
+            f"Training images repeated in the test splits were removed first. {_targets(training)} "
             f"Data `sha256:{training['data_sha256']}`.",
             "",
             f"Logits are divided by {training['temperature']}, fitted on PublicTest, inside the graph. "
@@ -117,8 +117,9 @@ def _origin(training: dict[str, Any]) -> str:
     return "random weights"
 
 
-def _targets(target: dict[str, Any]) -> str:
+def _targets(training: dict[str, Any]) -> str:
     """What the network was told is right: whoever compares with FER2013 alone must know the votes' part in it."""
+    target = training["config"]["target"]
     label = target["original_weight"]
     votes = (
         "" if label == 1 else f" for {label:.0%}, the share of FER+'s votes, where there are any, for {1 - label:.0%}"
@@ -127,7 +128,11 @@ def _targets(target: dict[str, Any]) -> str:
     dropped = (
         " Images that at least half of the raters call no face were left out." if target["drop_not_a_face"] else ""
     )
-    return f"Its targets were the original label{votes}{smoothed}.{dropped}"
+    taught = ""
+    if training.get("teachers_sha256"):
+        teachers = ", ".join(f"`sha256:{sha256}`" for sha256 in training["teachers_sha256"])
+        taught = f" Of these, {target['teacher_weight']:.0%} gave way to what trained models say of the same faces ({teachers})."
+    return f"Its targets were the original label{votes}{smoothed}.{taught}{dropped}"
 
 
 def _licence(manifest: ModelManifest) -> str:

@@ -46,7 +46,7 @@ def run_train(options: argparse.Namespace) -> None:
     config, data = load_config(options.config), Dataset.load(options.data)
     if options.devices:
         use_devices(options.devices, config.batch_size)
-    start = Start(None if options.weights == "none" else options.weights, options.init)
+    start = Start(None if options.weights == "none" else options.weights, options.init, tuple(options.teacher))
     history = train(config, data, options.workdir, start)
     best = best_epoch(history, config)
     print(f"best: epoch {best['epoch']}, validation accuracy {best['val_accuracy']:.4f}; kept in {options.workdir}")

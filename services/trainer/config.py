@@ -42,6 +42,7 @@ class TargetConfig(_Section):
 
     original_weight: Share = 1.0  # the rest is FER+'s vote share
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    teacher_weight: Share = 0.0  # of the whole, what the teachers of --teacher say
     drop_not_a_face: bool = False  # leave out training images that half of FER+'s raters call no face
 
 

@@ -89,6 +89,7 @@ def _fine_tuning(config: TrainConfig, keep: float, epochs: int) -> TrainConfig:
         "network": f"{config.network}:{keep}",
         "epochs": epochs,
         "optimizer": config.optimizer.model_dump() | slower,
+        "target": config.target.model_dump() | {"teacher_weight": 0.0},  # the teachers were the whole network's
     }
     try:
         return TrainConfig.model_validate(config.model_dump() | tuned)

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import keras
 
-from services.trainer.batches import FollowEpoch, TrainingBatches
+from services.trainer.batches import FollowEpoch, Teach, TrainingBatches
 from services.trainer.callbacks import EpochEnd, Progress, StopOnNaN, computing_in
 from services.trainer.config import OptimizerConfig, TrainConfig
 from services.trainer.dataset import Dataset
 from services.trainer.errors import ConfigError
 from services.trainer.losses import build_loss
 from services.trainer.networks import TRANSFER, build
+from services.trainer.teachers import taught_targets, teacher_sha256
 from services.trainer.transfer import freeze
 from services.trainer.workdir import History, Workdir
 from shared.atomic import write_text
@@ -19,10 +20,15 @@ from shared.atomic import write_text
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where a run's weights come from: `pretrained` for a network of keras.applications, `init` a trained .keras."""
+    """What a run begins with beside configuration and data.
+
+    Weights: `pretrained` for a network of keras.applications, `init` a trained .keras. And `teachers`, runs or model
+    directories, whose answers are part of the targets.
+    """
 
     pretrained: str | None = "imagenet"
     init: Path | None = None
+    teachers: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,8 @@ def train(config: TrainConfig, data: Dataset, workdir: Path, start: Start = Star
 
     Each epoch ends with a validation of the averaged weights, a checkpoint, and the best model kept.
     Returns the history, one record an epoch. Raises WorkdirError when `workdir` is another run's,
-    ConfigError for an unknown network or weights that cannot be had, TrainingDiverged when the loss is no number.
+    ConfigError for an unknown network, weights that cannot be had, or teachers that the configuration does not
+    ask for (or the other way round), TrainingDiverged when the loss is no number.
     """
     keras.utils.set_random_seed(config.seed)
     with computing_in(config.precision):
@@ -50,13 +57,15 @@ def train(config: TrainConfig, data: Dataset, workdir: Path, start: Start = Star
 def _train(config: TrainConfig, data: Dataset, workdir: Path, start: Start, quiet: bool) -> History:
     home, phases = Workdir(workdir), _phases(config)
     # Everything that can be wrong is found before the folder becomes this run's.
-    batches = TrainingBatches(data.split("train"), config)
+    if bool(start.teachers) != bool(config.target.teacher_weight):
+        raise ConfigError("A teacher_weight above 0 and --teacher belong together: one is here, the other is not.")
     fresh = not home.checkpoint.exists()
     pretrained = start.pretrained if config.network in TRANSFER else None
     model = build(config.network, pretrained if fresh else None)
     if start.init is not None:
         _initialize(model, start.init)
-    home.claim(config, data, pretrained, start.init)
+    batches = TrainingBatches(data.split("train"), config, _teach(start))
+    home.claim(config, data, pretrained, start.init, [teacher_sha256(teacher) for teacher in start.teachers])
     write_text(home.path / "summary.txt", _summary(model))
     write_text(home.path / "architecture.json", model.to_json(indent=1) + "\n")
     history: History = home.read_checkpoint_history()
@@ -81,6 +90,10 @@ def _train(config: TrainConfig, data: Dataset, workdir: Path, start: Start, quie
             ],
         )
     return history
+
+
+def _teach(start: Start) -> Teach | None:
+    return (lambda faces: taught_targets(start.teachers, faces)) if start.teachers else None
 
 
 def _phases(config: TrainConfig) -> list[_Phase]:

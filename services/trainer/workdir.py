@@ -49,8 +49,10 @@ class Workdir:
     def checkpoint(self) -> Path:
         return self.path / "checkpoint.npz"
 
-    def claim(self, config: TrainConfig, data: Dataset, pretrained: str | None, init: Path | None) -> None:
-        """Make this the folder of a run of `config` on `data`, starting from those weights, or go on with it.
+    def claim(
+        self, config: TrainConfig, data: Dataset, pretrained: str | None, init: Path | None, teachers: list[str]
+    ) -> None:
+        """Make this the folder of a run of `config` on `data`, from those weights and teachers, or go on with it.
 
         Raises WorkdirError, naming what differs, when it already is another run's.
         """
@@ -59,6 +61,7 @@ class Workdir:
             "data_sha256": data.sha256,
             "pretrained": pretrained,
             "init_sha256": sha256_of(init) if init else None,
+            "teachers_sha256": teachers,
         }
         if not (self.path / "run.json").exists():
             leftovers = [path.name for path in (self.checkpoint, self.tensorboard) if path.exists()]
@@ -174,7 +177,7 @@ def _with_defaults(run: dict[str, Any]) -> dict[str, Any]:
     """A run as this trainer reads it: settings that its trainer did not know yet have their defaults."""
     try:
         return (
-            {"pretrained": None, "init_sha256": None}
+            {"pretrained": None, "init_sha256": None, "teachers_sha256": []}
             | run
             | {"config": TrainConfig.model_validate(run["config"]).model_dump(mode="json")}
         )

@@ -44,7 +44,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("end-to-end")
     source = write_csv(home / "faces.csv", {"Training": 64, "PublicTest": 8, "PrivateTest": 8}, seed=11)
     (home / "run.toml").write_text(CONFIG)
-    assert "560 of 560 images kept" in trainer("prepare", source, "--out", home / "faces.npz")
+    assert "560 of 560 images kept" in trainer("prepare", source, "--name", "Drawn", "--out", home / "faces.npz")
     data = ("--data", home / "faces.npz")
     assert "best: epoch" in trainer("train", "--config", home / "run.toml", *data, "--workdir", home / "run")
     assert "macro-F1" in trainer("evaluate", home / "run", *data)
@@ -67,6 +67,9 @@ def test_the_exported_model_says_what_it_is(exported: Path) -> None:
     card = (exported / "card.md").read_text()
     assert f"{manifest.metrics['test']['all']['accuracy']:.4f}" in card
     assert manifest.training["data_sha256"] in card
+    assert "those of Drawn" in card
+    assert "FER2013" not in card
+    assert "| validation | all images" in card
 
 
 def test_the_served_model_reads_faces_it_has_never_seen(exported: Path) -> None:
@@ -100,7 +103,7 @@ def test_robustness_is_measured_into_the_card(
     weakest = measured["harms"]["blur, sigma in px"]["0.5"]
     card = (exported / "card.md").read_text()
     assert f"| blur, sigma in px | {weakest:.3f} (0.5) |" in card
-    assert "(PublicTest)" in card
+    assert "(validation)" in card
     other = write_csv(tmp_path / "other.csv", {"Training": 2, "PublicTest": 1, "PrivateTest": 1})
     assert main(["prepare", str(other), "--out", str(tmp_path / "other.npz")]) == 0
     assert main(["robustness", str(exported), "--data", str(tmp_path / "other.npz"), "--card"]) == 2

@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         "--detect", action="store_true", help="find the face in each photo of the folders, and cut it out"
     )
     prepare.add_argument("--yunet", type=Path, help="with --detect: YuNet's .onnx, which misses fewer faces than Haar")
+    prepare.add_argument("--name", help="what cards call the data (FER2013 for a CSV, the folder's name for folders)")
     prepare.set_defaults(run=commands.run_prepare)
 
     train = subcommands.add_parser("train", help="train a network; the same command resumes a run that was stopped")
@@ -109,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         "--cpu", choices=("auto", "vnni", "avx2", "arm"), default="auto", help="that it is meant for (auto: this one)"
     )
     quantize.add_argument(
-        "--most-lost", type=float, default=0.005, help="PublicTest accuracy that may be lost (%(default)s)"
+        "--most-lost", type=float, default=0.005, help="validation accuracy that may be lost (%(default)s)"
     )
     quantize.set_defaults(run=commands.run_quantize)
 

@@ -1,8 +1,10 @@
 """The model card: front matter as Hugging Face reads it, then what a person should know before using the model."""
 
+import json
 from pathlib import Path
 from typing import Any, Final
 
+from services.trainer.dataset import FER2013
 from services.trainer.robustness import as_markdown
 from shared.atomic import write_text
 from shared.manifest import CARD_FILE, ModelManifest, load_manifest
@@ -19,6 +21,7 @@ _SPLITS: Final = {"validation": "PublicTest", "test": "PrivateTest"}
 def model_card(manifest: ModelManifest) -> str:
     """Markdown for card.md; every figure is one of the manifest's."""
     training = manifest.training
+    name, chosen_on = _data_name(manifest), _called("validation", manifest)
     return "\n".join(
         [
             *_front_matter(manifest),
@@ -38,32 +41,29 @@ def model_card(manifest: ModelManifest) -> str:
             "",
             "## Limits",
             "",
-            "FER2013's labels are noisy: people agree with them on about 65 % of the images. Its faces came from web "
-            "searches in 2013 for words of emotion; ages, skin tones, poses and cultures are unevenly there and not "
-            f"labelled, so bias between groups is likely and unmeasured.{_least_well(manifest.metrics)} "
+            f"{_limits(name)}, so bias between groups is likely and unmeasured.{_least_well(manifest.metrics)} "
             "Profiles, covered mouths or eyes, and faces below 30 pixels are guesses.",
             "",
             "## How good",
             "",
-            *_scores(manifest.metrics),
-            *_per_class(manifest.metrics),
+            *_scores(manifest),
+            *_per_class(manifest),
             *_quantization(manifest),
             *_robustness(manifest),
             "## How it was made",
             "",
-            f"Trained from {_origin(training)} on FER2013's Training split by this repository's trainer: commit `{training['commit']}`, "
+            f"Trained from {_origin(training)} on {name}'s training split by this repository's trainer: commit `{training['commit']}`, "
             f"seed {training['seed']}, {training['epochs']} epochs ({training['train_seconds'] / 3600:.1f} h on "
-            f"{training.get('device', 'CPU')}), the weights of epoch {training['best_epoch']}, chosen on PublicTest. "
+            f"{training.get('device', 'CPU')}), the weights of epoch {training['best_epoch']}, chosen on {chosen_on}. "
             f"Training images repeated in the test splits were removed first. {_targets(training)} "
             f"Data `sha256:{training['data_sha256']}`.",
             "",
-            f"Logits are divided by {training['temperature']}, fitted on PublicTest, inside the graph. "
+            f"Logits are divided by {training['temperature']}, fitted on {chosen_on}, inside the graph. "
             "docs/training.md gives the commands.",
             "",
             "## Terms",
             "",
-            f"Weights: {_licence(manifest)}. FER2013 was published for research; its images are not part of this repository, "
-            "and whoever retrains must hold them under its terms. FER+ votes: MIT.",
+            f"Weights: {_licence(manifest)}. {_terms(name)}",
             "",
         ]
     )
@@ -79,13 +79,24 @@ def add_robustness(directory: Path, result: dict[str, Any], split: str) -> None:
     write_text(directory / CARD_FILE, model_card(manifest))
 
 
+def _data_name(manifest: ModelManifest) -> str:
+    # The models of earlier trainers were all made from FER2013.
+    return str(manifest.training.get("data", FER2013))
+
+
+def _called(split: str, manifest: ModelManifest) -> str:
+    """A split's name as users of that data know it."""
+    return _SPLITS.get(split, split) if _data_name(manifest) == FER2013 else split
+
+
 def _front_matter(manifest: ModelManifest) -> list[str]:
+    name = _data_name(manifest)
     lines = [
         "---",
         f"license: {manifest.license.lower()}",
         "library_name: onnx",
         "pipeline_tag: image-classification",
-        "tags: [facial-expression-recognition, emotion, fer2013, onnxruntime]",
+        f"tags: [facial-expression-recognition, emotion, {'fer2013, ' * (name == FER2013)}onnxruntime]",
         "model-index:",
         f"- name: {manifest.name}",
         "  results:",
@@ -93,12 +104,34 @@ def _front_matter(manifest: ModelManifest) -> list[str]:
     for split, groups in manifest.metrics.items():
         lines += [
             "  - task: {type: image-classification}",
-            f"    dataset: {{name: FER2013, type: fer2013, split: {_SPLITS.get(split, split)}}}",
+            f"    dataset: {{name: {json.dumps(name)}, type: {json.dumps(name.lower())}, split: {_called(split, manifest)}}}",
             "    metrics:",
             f"    - {{type: accuracy, value: {groups['all']['accuracy']}}}",
             f"    - {{type: f1, name: macro F1, value: {groups['all']['macro_f1']}}}",
         ]
     return [*lines, "---"]
+
+
+def _limits(name: str) -> str:
+    """What is known of the faces, up to the point that nothing is known of groups of people."""
+    if name == FER2013:
+        return (
+            "FER2013's labels are noisy: people agree with them on about 65 % of the images. Its faces came from web "
+            "searches in 2013 for words of emotion; ages, skin tones, poses and cultures are unevenly there and not labelled"
+        )
+    return (
+        f"Its faces and labels are those of {name}, which this trainer knows nothing about; how right they are, and whom "
+        "they show how often, was not measured"
+    )
+
+
+def _terms(name: str) -> str:
+    if name == FER2013:
+        return (
+            "FER2013 was published for research; its images are not part of this repository, "
+            "and whoever retrains must hold them under its terms. FER+ votes: MIT."
+        )
+    return f"The images of {name} are no part of this model; whoever collected them sets their terms."
 
 
 def _least_well(metrics: dict[str, Any]) -> str:
@@ -146,7 +179,7 @@ def _quantization(manifest: ModelManifest) -> list[str]:
     if made is None:
         return []
     lost = ", ".join(
-        f"{_SPLITS.get(split, split)} {before:.4f} in fp32, {manifest.metrics[split]['all']['accuracy']:.4f} in INT8"
+        f"{_called(split, manifest)} {before:.4f} in fp32, {manifest.metrics[split]['all']['accuracy']:.4f} in INT8"
         for split, before in made["fp32_accuracy"].items()
     )
     return [
@@ -164,15 +197,15 @@ def _robustness(manifest: ModelManifest) -> list[str]:
     if manifest.robustness is None:
         return []
     split = manifest.robustness["split"]
-    return [f"## When pictures get worse ({_SPLITS.get(split, split)})", "", *as_markdown(manifest.robustness), ""]
+    return [f"## When pictures get worse ({_called(split, manifest)})", "", *as_markdown(manifest.robustness), ""]
 
 
-def _scores(metrics: dict[str, Any]) -> list[str]:
+def _scores(manifest: ModelManifest) -> list[str]:
     lines = [
         "| split | images of it | images | accuracy | macro-F1 | NLL | Brier | ECE |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
-    for split, groups in metrics.items():
+    for split, groups in manifest.metrics.items():
         for group, s in groups.items():
             cells = [
                 f"{s['accuracy']:.4f}",
@@ -182,20 +215,20 @@ def _scores(metrics: dict[str, Any]) -> list[str]:
                 f"{s['ece']:.3f}",
             ]
             lines.append(
-                f"| {_SPLITS.get(split, split)} | {_HEADINGS.get(group, group)} | {s['images']} | {' | '.join(cells)} |"
+                f"| {_called(split, manifest)} | {_HEADINGS.get(group, group)} | {s['images']} | {' | '.join(cells)} |"
             )
     return [*lines, ""]
 
 
-def _per_class(metrics: dict[str, Any]) -> list[str]:
-    if "test" not in metrics:
+def _per_class(manifest: ModelManifest) -> list[str]:
+    if "test" not in manifest.metrics:
         return []
     lines = [
-        "PrivateTest, original labels:",
+        f"{_called('test', manifest)}, original labels:",
         "",
         "| emotion | precision | recall | F1 | images |",
         "|---|--:|--:|--:|--:|",
     ]
-    for emotion, s in metrics["test"]["all"]["per_class"].items():
+    for emotion, s in manifest.metrics["test"]["all"]["per_class"].items():
         lines.append(f"| {emotion} | {s['precision']:.3f} | {s['recall']:.3f} | {s['f1']:.3f} | {s['images']} |")
     return [*lines, ""]

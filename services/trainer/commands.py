@@ -19,7 +19,14 @@ def run_prepare(options: argparse.Namespace) -> None:
     from services.trainer.prepare import prepare
 
     finder = _finder(options) if options.detect else None
-    report = prepare(options.source, options.votes, options.out, lambda samples: tqdm(samples, unit="image"), finder)
+    report = prepare(
+        options.source,
+        options.votes,
+        options.out,
+        lambda samples: tqdm(samples, unit="image"),
+        finder,
+        options.name,
+    )
     print(f"{report['kept']} of {report['read']} images kept; left out: {report['left_out_by_reason'] or 'none'}")
     print(
         f"written: {options.out}, {options.out.with_suffix('.report.json')}, {options.out.with_suffix('.classes.png')}"
@@ -104,7 +111,7 @@ def run_quantize(options: argparse.Namespace) -> None:
 
     done = quantize(options.model, Dataset.load(options.data), options.out, options.cpu, options.most_lost)
     saved = done.comparison
-    print(f"PublicTest accuracy {done.accuracy[0]:.4f} in fp32, {done.accuracy[1]:.4f} in INT8")
+    print(f"validation accuracy {done.accuracy[0]:.4f} in fp32, {done.accuracy[1]:.4f} in INT8")
     print(
         f"size x{saved.size_ratio:.2f}, time x{saved.time_ratio:.2f} ({saved.ms_a_face[1]:.2f} ms a face, one thread)"
     )
@@ -117,7 +124,7 @@ def run_prune(options: argparse.Namespace) -> None:
 
     done = prune(options.workdir, Dataset.load(options.data), options.keep, options.epochs, options.out)
     whole, cut, tuned = done.accuracy
-    print(f"PublicTest accuracy {whole:.4f} whole, {cut:.4f} cut, {tuned:.4f} fine-tuned")
+    print(f"validation accuracy {whole:.4f} whole, {cut:.4f} cut, {tuned:.4f} fine-tuned")
     print(f"parameters {done.parameters[0]:,} to {done.parameters[1]:,}")
     saved = done.comparison
     print(

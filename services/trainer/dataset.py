@@ -13,6 +13,7 @@ from shared.atomic import written_whole
 from shared.emotions import EMOTIONS
 
 FORMAT_VERSION: Final = 1
+FER2013: Final = "FER2013"
 FACE_SIZE_PX: Final = 48
 Split: TypeAlias = Literal["train", "validation", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "test")  # FER2013: Training, PublicTest, PrivateTest
@@ -39,6 +40,7 @@ class Dataset:
     splits: npt.NDArray[np.int8]  # (N,), index into SPLITS
     repeated: npt.NDArray[np.bool_]  # (N,)
     votes: npt.NDArray[np.uint8]  # (N, 10), VOTE_COLUMNS
+    name: str = FER2013  # what cards call it; no part of the content
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -94,9 +96,9 @@ class Dataset:
 
     def save(self, path: Path) -> None:
         """Write the data file, whole or not at all."""
+        stored: dict[str, Any] = {"version": np.int64(FORMAT_VERSION), "emotions": np.array(EMOTIONS)}
         with written_whole(path) as beside, beside.open("wb") as file:
-            stored = {"version": np.int64(FORMAT_VERSION), "emotions": np.array(EMOTIONS), **self._columns()}
-            np.savez_compressed(file, allow_pickle=False, **stored)
+            np.savez_compressed(file, allow_pickle=False, **stored, name=np.array(self.name), **self._columns())
 
     @classmethod
     def load(cls, path: Path) -> "Dataset":
@@ -121,10 +123,11 @@ class Dataset:
         if tuple(stored.get("emotions", ())) != EMOTIONS:
             theirs = ", ".join(stored.get("emotions", ()))
             raise DataError(f"{path} has the classes {theirs}; ours are {', '.join(EMOTIONS)}.")
+        stored["name"] = str(stored.get("name", FER2013))  # files of earlier trainers have none
         missing = [field.name for field in fields(cls) if field.name not in stored]
         if missing:
             raise DataError(f"{path} is damaged: it lacks {', '.join(missing)}. Run `prepare` again.")
         return cls(**{field.name: stored[field.name] for field in fields(cls)})
 
     def _columns(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from services.trainer import plots
-from services.trainer.dataset import FACE_SIZE_PX, SPLITS, VOTE_COLUMNS, Dataset
+from services.trainer.dataset import FACE_SIZE_PX, FER2013, SPLITS, VOTE_COLUMNS, Dataset
 from services.trainer.errors import DataError
 from services.trainer.sources import FaceFinder, Progress, hold_out_validation, read_source, read_votes
 from shared.atomic import write_text
@@ -21,13 +22,19 @@ EMPTY_BELOW: Final = 1.0  # grey levels of standard deviation: a blank image sho
 
 
 def prepare(
-    source: Path, votes: Path | None, out: Path, progress: Progress = iter, finder: FaceFinder | None = None
+    source: Path,
+    votes: Path | None,
+    out: Path,
+    progress: Progress = iter,
+    finder: FaceFinder | None = None,
+    name: str | None = None,
 ) -> dict[str, Any]:
     """Read, check and clean `source`; write `out` (.npz), `.report.json` and `.classes.png` beside it.
 
     With a `finder` the largest face of each photo in class folders is cut out first. Missing and corrupt images are
     left out everywhere. Empty images, and exact repeats of a validation or test image, are left out of training only,
-    so that scores stay comparable with published ones.
+    so that scores stay comparable with published ones. `name` is what model cards will call the data; without it
+    a CSV is FER2013, which alone has this form, and folders are called as theirs is.
     Returns the report. Raises DataError when the source cannot be used.
     """
     if finder and not source.is_dir():
@@ -38,12 +45,17 @@ def prepare(
     vote_table = read_votes(votes, frame) if votes else np.zeros((len(frame), len(VOTE_COLUMNS)), np.uint8)
     frame = hold_out_validation(frame)
     frame = find_problems(frame, faces)
-    dataset = _assemble(frame, faces, vote_table)
+    dataset = replace(_assemble(frame, faces, vote_table), name=name or _usual_name(source))
     report = _report(source, frame, dataset)
     dataset.save(out)
     write_text(out.with_suffix(".report.json"), json.dumps(report, indent=2) + "\n")
     plots.save(plots.class_distribution(report["images"]), out.with_suffix(".classes.png"))
     return report
+
+
+def _usual_name(source: Path) -> str:
+    folder = source.resolve().name
+    return folder if source.is_dir() and folder.upper() != FER2013 else FER2013
 
 
 def find_problems(frame: pd.DataFrame, faces: list[GrayImage | None]) -> pd.DataFrame:
@@ -84,6 +96,7 @@ def _assemble(frame: pd.DataFrame, faces: list[GrayImage | None], votes: npt.NDA
 def _report(source: Path, frame: pd.DataFrame, dataset: Dataset) -> dict[str, Any]:
     left_out = frame[frame["problem"] != ""]
     return {
+        "name": dataset.name,
         "source": source.name,
         "sha256": dataset.sha256,
         "read": len(frame),

@@ -24,7 +24,7 @@ from shared.pipeline.classify import unchecked_classifier
 from shared.pipeline.preprocess import FaceBatch, to_input
 
 Cpu: TypeAlias = Literal["auto", "vnni", "avx2", "arm"]
-MOST_LOST: Final = 0.005  # of PublicTest accuracy
+MOST_LOST: Final = 0.005  # of validation accuracy
 CALIBRATION_FACES: Final = 512
 # Kernels of other processors round otherwise: integers answer a golden face less exactly than floats.
 GOLDEN_TOLERANCE: Final = 0.05
@@ -32,7 +32,7 @@ GOLDEN_TOLERANCE: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """What came of it: the directory, PublicTest accuracy before and after, and size and speed."""
+    """What came of it: the directory, validation accuracy before and after, and size and speed."""
 
     directory: Path
     accuracy: tuple[float, float]
@@ -44,7 +44,7 @@ def quantize(source: Path, data: Dataset, out: Path, cpu: Cpu = "auto", most_los
     """Write the INT8 model of `source` to `out`: static, QDQ, per channel, calibrated on training faces.
 
     Activations are unsigned and weights signed, which is what x86's integer instructions multiply. Without VNNI those
-    instructions overflow on full 8-bit weights, so these then keep 7 bits. Raises ExportRefused when PublicTest
+    instructions overflow on full 8-bit weights, so these then keep 7 bits. Raises ExportRefused when validation
     accuracy falls by more than `most_lost`; `out` is then as it was.
     """
     manifest = load_manifest(source)
@@ -66,7 +66,7 @@ def quantize(source: Path, data: Dataset, out: Path, cpu: Cpu = "auto", most_los
         accuracy = (before["validation"]["all"]["accuracy"], after["validation"]["all"]["accuracy"])
         if accuracy[0] - accuracy[1] > most_lost:
             raise ExportRefused(
-                f"INT8 takes PublicTest accuracy from {accuracy[0]:.4f} to {accuracy[1]:.4f}, more than {most_lost} "
+                f"INT8 takes validation accuracy from {accuracy[0]:.4f} to {accuracy[1]:.4f}, more than {most_lost} "
                 "allowed; nothing was written. Allow more by --most-lost."
             )
         made["fp32_accuracy"] = {split: before[split]["all"]["accuracy"] for split in SPLITS[1:]}

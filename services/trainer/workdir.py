@@ -67,7 +67,7 @@ class Workdir:
             leftovers = [path.name for path in (self.checkpoint, self.tensorboard) if path.exists()]
             if leftovers:
                 raise WorkdirError(f"{self.path} holds the {leftovers[0]} of an unknown run. Choose another --workdir.")
-            write_text(self.path / "run.json", json.dumps(ours | _provenance(), indent=2) + "\n")
+            write_text(self.path / "run.json", json.dumps(ours | {"data": data.name} | _provenance(), indent=2) + "\n")
             return
         theirs = _with_defaults(self.read_run())
         differences = [

@@ -52,6 +52,18 @@ def test_labels_are_mapped_by_name_not_by_number(drawn_csv: Path, drawn: Dataset
     assert (drawn.pixels[4].ravel() == np.array(first[4][1].split(), int)).all()
 
 
+def test_data_has_a_name_that_is_no_part_of_its_content(drawn: Dataset, folders: Path, tmp_path: Path) -> None:
+    named = {}
+    for name in (None, "Team"):
+        prepare(folders, None, tmp_path / "data.npz", name=name)
+        named[name] = Dataset.load(tmp_path / "data.npz")
+    assert [data.name for data in named.values()] == ["faces", "Team"]
+    assert named[None].sha256 == named["Team"].sha256
+    assert drawn.name == "FER2013"
+    same = folders.rename(folders.parent / "fer2013")
+    assert prepare(same, None, tmp_path / "data.npz")["name"] == "FER2013"
+
+
 def test_the_report_counts_every_class_of_every_split(drawn_csv: Path, tmp_path: Path) -> None:
     report = prepare(drawn_csv, None, tmp_path / "data.npz")
     assert report["images"]["train"] == dict.fromkeys(EMOTIONS, 8)

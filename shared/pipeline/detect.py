@@ -18,6 +18,8 @@ DetectorName: TypeAlias = Literal["haar", "yunet"]
 _MOST_CANDIDATES: Final = 500
 _NMS_IOU: Final = 0.3
 _MID_GREY: Final = 128
+# OpenCV fills YuNet's input up to multiples of 32, and where a side then is 32, reads memory that it never wrote.
+_YUNET_LEAST_SIDE_PX: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class YuNetDetector:
 
     def detect(self, image: BgrImage, min_confidence: float) -> list[Detection]:
         small, scale = _shrink(image, self._max_side_px)
+        small = _filled_up(small, _YUNET_LEAST_SIDE_PX)
         network = self._network()
         network.setInputSize((small.shape[1], small.shape[0]))
         network.setScoreThreshold(min_confidence)
@@ -127,6 +130,14 @@ def _shrink(image: BgrImage, max_side_px: int) -> tuple[BgrImage, float]:
         return image, 1.0
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), scale
+
+
+def _filled_up(image: BgrImage, least_side_px: int) -> BgrImage:
+    """The picture with black to its right and below it, where it is smaller."""
+    below, right = (max(0, least_side_px - side) for side in image.shape[:2])
+    if below == right == 0:
+        return image
+    return np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT), np.uint8)
 
 
 def _framed(grey: GrayImage, margin: int) -> GrayImage:

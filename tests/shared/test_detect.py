@@ -1,5 +1,8 @@
 """Both detectors find the face of the scene, in pixels of the picture they were given."""
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from PIL import Image
 
 from shared.errors import DetectorError
 from shared.pipeline.detect import Detection, Detector, HaarDetector, YuNetDetector
-from tests.conftest import SCENE_FACE, overlap
+from tests.conftest import ROOT, SCENE_FACE, overlap
 
 
 @pytest.fixture(params=["haar", "yunet"])
@@ -62,6 +65,30 @@ def test_less_than_the_asked_confidence_is_left_out(detector: Detector, picture:
 @pytest.mark.parametrize("shape", [(16, 16), (16, 400), (2000, 16)])
 def test_odd_shapes_are_searched_without_an_error(shape: tuple[int, int], detector: Detector) -> None:
     assert detector.detect(np.zeros((*shape, 3), np.uint8), min_confidence=0.6) == []
+
+
+def test_small_pictures_are_read_alike_whatever_lies_in_memory(yunet_model: Path, picture: np.ndarray) -> None:
+    """OpenCV's YuNet read memory it had not written, for sides up to 32; the C library fills it with one value here."""
+    left, top, right, bottom = SCENE_FACE
+    face = cv2.imencode(".png", picture[top - 25 : bottom + 25, left - 25 : right + 25])[1].tobytes()
+    look = f"""
+import sys, cv2, numpy as np
+from pathlib import Path
+from shared.pipeline.detect import YuNetDetector
+detector, face = YuNetDetector(Path({str(yunet_model)!r}), 640), cv2.imdecode(np.frombuffer(sys.stdin.buffer.read(), np.uint8), 1)
+for width in range(20, 62, 7):
+    for height in (20, 34, 90, 400):
+        print(width, height, detector.detect(cv2.resize(face, (width, height)), 0.3))
+"""
+    seen = set()
+    for filling in ("0", "1", "165"):
+        environment = {**os.environ, "MALLOC_PERTURB_": filling}
+        done = subprocess.run(
+            [sys.executable, "-c", look], input=face, cwd=ROOT, env=environment, capture_output=True, check=True
+        )
+        seen.add(done.stdout)
+    (only,) = seen
+    assert only.count(b"Detection") >= 8
 
 
 def test_one_detector_serves_many_threads(detector: Detector, picture: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""`prune`: a trained network in, one with fewer channels out, fine-tuned with the whole one as its teacher.
+"""`prune`: a trained network in, one with fewer channels out, fine-tuned.
 
 Channels are taken away, not set to zero: ONNX Runtime multiplies zeros as fast as anything else. Within a residual block
 the first convolution's channels are seen by the second alone, so they can go without touching the rest.
@@ -28,7 +28,6 @@ from shared.atomic import write_text, written_whole
 from shared.manifest import sha256_of
 
 _SLOWER: Final = 0.25  # of the learning rate: the weights are already good
-_TAUGHT: Final = 0.5  # of the target: what the whole network says, which the narrow one is to say again
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ def prune(workdir: Path, data: Dataset, keep: float, epochs: int, out: Path, qui
     just_cut = _accuracy(narrow, validation)
     tuning = _fine_tuning(config, keep, epochs)
     init = _begun(home, narrow, keep, out)
-    train(tuning, data, out, Start(init=init, teachers=(workdir,)), quiet)
+    train(tuning, data, out, Start(init=init), quiet)
     tuned = Workdir(out).load_best()
     return Pruned(
         (_accuracy(whole, validation), just_cut, _accuracy(tuned, validation)),
@@ -90,7 +89,7 @@ def _fine_tuning(config: TrainConfig, keep: float, epochs: int) -> TrainConfig:
         "network": f"{config.network}:{keep}",
         "epochs": epochs,
         "optimizer": config.optimizer.model_dump() | slower,
-        "target": config.target.model_dump() | {"teacher_weight": _TAUGHT},
+        "target": config.target.model_dump() | {"teacher_weight": 0.0},  # the teachers were the whole network's
     }
     try:
         return TrainConfig.model_validate(config.model_dump() | tuned)

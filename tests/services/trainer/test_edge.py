@@ -20,7 +20,7 @@ from services.trainer.prune import _copy_kept_channels, prune
 from services.trainer.quantize import _write_int8, needs_reduced_range, quantize
 from services.trainer.train import train
 from services.trainer.workdir import Workdir
-from shared.manifest import load_manifest, sha256_of
+from shared.manifest import load_manifest
 from shared.pipeline.preprocess import to_input
 from tests.conftest import ROOT
 
@@ -117,9 +117,8 @@ def test_a_pruned_run_is_smaller_and_a_run_like_any_other(run: Path, drawn: Data
     done = prune(run, drawn, keep=0.5, epochs=1, out=run.parent / "pruned", quiet=True)
     assert done.parameters[1] < 0.65 * done.parameters[0]
     assert done.comparison.size_ratio < 0.7
-    begun = Workdir(run.parent / "pruned").read_run()
-    assert (begun["config"]["network"], begun["config"]["epochs"]) == ("mien-small:0.5", 1)
-    assert begun["teachers_sha256"] == [sha256_of(run / "best.keras")]
+    config = Workdir(run.parent / "pruned").read_run()["config"]
+    assert (config["network"], config["epochs"]) == ("mien-small:0.5", 1)
     again = prune(run, drawn, keep=0.5, epochs=1, out=run.parent / "pruned", quiet=True)
     assert again.accuracy == done.accuracy
     with pytest.raises(WorkdirError, match="pruned from another model"):

@@ -56,6 +56,19 @@ def test_int8_answers_nearly_the_same_in_a_third_of_the_size(model: Path, drawn:
     assert not any(node.op_type == "DequantizeLinear" and "robab" in node.output[0] for node in graph.graph.node)
 
 
+def test_one_odd_calibration_face_does_not_make_the_steps_coarse_for_all(tmp_path: Path) -> None:
+    inputs = keras.Input((48, 48, 1))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 5, activation="relu")(inputs))
+    write_onnx(keras.Model(inputs, keras.layers.Dense(7, activation="softmax")(x)), tmp_path / "model.onnx")
+    faces = np.full((64, 48, 48), 25, np.uint8)
+    faces[0] = 250
+    _write_int8(tmp_path / "model.onnx", tmp_path / "int8.onnx", faces, reduced_range=False)
+    graph = onnx.load(tmp_path / "int8.onnx").graph
+    first = next(node for node in graph.node if node.op_type == "QuantizeLinear")  # of the faces, in whatever layout
+    (scale,) = (onnx.numpy_helper.to_array(value) for value in graph.initializer if value.name == first.input[1])
+    assert scale * 255 == pytest.approx((250 + 15 * 25) / 16 / 255, rel=0.01)  # not 250 / 255
+
+
 def test_int8_that_loses_too_much_is_refused_and_nothing_written(model: Path, drawn: Dataset) -> None:
     target = Path(shutil.copytree(model, model.parent / "kept"))
     with pytest.raises(ExportRefused, match="--most-lost"):

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from services.trainer.sources import CSV_EMOTIONS
+from services.trainer.data.sources import CSV_EMOTIONS
 
 SIZE = 48
 _ENLARGED = 4  # drawn large, then shrunk: smooth lines

@@ -67,7 +67,7 @@ def test_the_readme_gives_the_shipped_model_s_figures() -> None:
 
 @pytest.mark.parametrize("name", ["default", "paper"])
 def test_a_shipped_card_is_what_the_trainer_makes_of_its_manifest(name: str) -> None:
-    from services.trainer.card import model_card
+    from services.trainer.judging.card import model_card
 
     directory = ROOT / "models" / name
     assert (directory / "card.md").read_text() == model_card(load_manifest(directory))

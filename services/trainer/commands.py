@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from services.trainer.sources import FaceFinder
+    from services.trainer.data.sources import FaceFinder
 
-GEOMETRY: Final = Path(__file__).parent / "geometry.json"
+GEOMETRY: Final = Path(__file__).parent / "data/geometry.json"
 
 
 def run_prepare(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from services.trainer.prepare import prepare
+    from services.trainer.data.prepare import prepare
 
     finder = _finder(options) if options.detect else None
     report = prepare(
@@ -34,8 +34,8 @@ def run_prepare(options: argparse.Namespace) -> None:
 
 
 def _finder(options: argparse.Namespace) -> "FaceFinder":
-    from services.trainer.geometry import read_geometry
-    from services.trainer.sources import FaceFinder
+    from services.trainer.data.geometry import read_geometry
+    from services.trainer.data.sources import FaceFinder
     from shared.pipeline.detect import HaarDetector, YuNetDetector
 
     side_px = 1024
@@ -44,11 +44,11 @@ def _finder(options: argparse.Namespace) -> "FaceFinder":
 
 
 def run_train(options: argparse.Namespace) -> None:
-    from services.trainer.config import load_config
-    from services.trainer.dataset import Dataset
-    from services.trainer.devices import use_devices
-    from services.trainer.train import Start, train
-    from services.trainer.workdir import best_epoch
+    from services.trainer.data.dataset import Dataset
+    from services.trainer.training.config import load_config
+    from services.trainer.training.devices import use_devices
+    from services.trainer.training.train import Start, train
+    from services.trainer.training.workdir import best_epoch
 
     config, data = load_config(options.config), Dataset.load(options.data)
     if options.devices:
@@ -60,8 +60,9 @@ def run_train(options: argparse.Namespace) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
-    from services.trainer.dataset import SPLITS, Dataset
-    from services.trainer.evaluate import as_table, evaluate, mirrored, open_predictor, write_evaluation
+    from services.trainer.data.dataset import SPLITS, Dataset
+    from services.trainer.judging.evaluate import as_table, evaluate, write_evaluation
+    from services.trainer.training.predictors import mirrored, open_predictor
 
     splits = [options.split] if options.split else SPLITS[1:]
     predict = open_predictor(options.target)
@@ -76,8 +77,8 @@ def run_evaluate(options: argparse.Namespace) -> None:
 
 
 def run_geometry(options: argparse.Namespace) -> None:
-    from services.trainer.dataset import Dataset
-    from services.trainer.geometry import measure, write_geometry
+    from services.trainer.data.dataset import Dataset
+    from services.trainer.data.geometry import measure, write_geometry
     from shared.pipeline.detect import Detector, HaarDetector, YuNetDetector
 
     detectors: list[Detector] = [HaarDetector(max_side_px=1024)]
@@ -91,9 +92,9 @@ def run_geometry(options: argparse.Namespace) -> None:
 
 
 def run_export(options: argparse.Namespace) -> None:
-    from services.trainer.dataset import Dataset
-    from services.trainer.export import export
-    from services.trainer.geometry import read_geometry
+    from services.trainer.data.dataset import Dataset
+    from services.trainer.data.geometry import read_geometry
+    from services.trainer.shipping.export import export
 
     data, geometry = Dataset.load(options.data), read_geometry(options.geometry)
     done = export(options.workdir, data, geometry, options.out)
@@ -106,8 +107,8 @@ def run_export(options: argparse.Namespace) -> None:
 
 
 def run_quantize(options: argparse.Namespace) -> None:
-    from services.trainer.dataset import Dataset
-    from services.trainer.quantize import quantize
+    from services.trainer.data.dataset import Dataset
+    from services.trainer.shipping.quantize import quantize
 
     done = quantize(options.model, Dataset.load(options.data), options.out, options.cpu, options.most_lost)
     saved = done.comparison
@@ -119,8 +120,8 @@ def run_quantize(options: argparse.Namespace) -> None:
 
 
 def run_prune(options: argparse.Namespace) -> None:
-    from services.trainer.dataset import Dataset
-    from services.trainer.prune import prune
+    from services.trainer.data.dataset import Dataset
+    from services.trainer.shipping.prune import prune
 
     done = prune(options.workdir, Dataset.load(options.data), options.keep, options.epochs, options.out)
     whole, cut, tuned = done.accuracy
@@ -133,8 +134,8 @@ def run_prune(options: argparse.Namespace) -> None:
 
 
 def run_report(options: argparse.Namespace) -> None:
-    from services.trainer.dataset import Dataset
-    from services.trainer.report import report
+    from services.trainer.data.dataset import Dataset
+    from services.trainer.judging.report import report
 
     print(f"written: {report(options.target, Dataset.load(options.data), options.out, options.split)}")
 
@@ -143,12 +144,12 @@ def run_robustness(options: argparse.Namespace) -> None:
     import json
 
     from services.trainer import plots
-    from services.trainer.card import add_robustness
-    from services.trainer.compare import distinct_names
-    from services.trainer.dataset import Dataset
+    from services.trainer.data.dataset import Dataset
     from services.trainer.errors import DataError
-    from services.trainer.evaluate import open_predictor
-    from services.trainer.robustness import as_markdown, robustness
+    from services.trainer.judging.card import add_robustness
+    from services.trainer.judging.compare import distinct_names
+    from services.trainer.judging.robustness import as_markdown, robustness
+    from services.trainer.training.predictors import open_predictor
     from shared.atomic import write_text
     from shared.manifest import load_manifest
 
@@ -174,9 +175,9 @@ def run_robustness(options: argparse.Namespace) -> None:
 def run_baselines(options: argparse.Namespace) -> None:
     import json
 
-    from services.trainer import baselines
-    from services.trainer.compare import compare
-    from services.trainer.dataset import Dataset
+    from services.trainer.data.dataset import Dataset
+    from services.trainer.judging import baselines
+    from services.trainer.judging.compare import compare
     from shared.atomic import write_text
 
     write_text(options.out, json.dumps(baselines.run_baselines(Dataset.load(options.data)), indent=1) + "\n")
@@ -185,6 +186,6 @@ def run_baselines(options: argparse.Namespace) -> None:
 
 
 def run_compare(options: argparse.Namespace) -> None:
-    from services.trainer.compare import compare
+    from services.trainer.judging.compare import compare
 
     print(compare(options.paths))

@@ -78,7 +78,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, ".")
-from services.trainer.prepare import prepare
+from services.trainer.data.prepare import prepare
 from tests.drawn import write_csv
 
 home = Path(sys.argv[1])

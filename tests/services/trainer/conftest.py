@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from services.trainer.config import AugmentConfig, OptimizerConfig, TrainConfig
-from services.trainer.dataset import Dataset
-from services.trainer.networks import NETWORKS
-from services.trainer.prepare import prepare
+from services.trainer.data.dataset import Dataset
+from services.trainer.data.prepare import prepare
+from services.trainer.training.config import AugmentConfig, OptimizerConfig, TrainConfig
+from services.trainer.training.networks import NETWORKS
 from tests.drawn import write_csv
 
 

@@ -1,0 +1,114 @@
+"""`prepare`: a source of labelled faces in, one checked data file, a report and a plot out."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from services.trainer import plots
+from services.trainer.data.dataset import FACE_SIZE_PX, FER2013, SPLITS, VOTE_COLUMNS, Dataset
+from services.trainer.data.sources import FaceFinder, Progress, hold_out_validation, read_source, read_votes
+from services.trainer.errors import DataError
+from shared.atomic import write_text
+from shared.emotions import EMOTIONS
+from shared.pipeline.decode import GrayImage
+
+EMPTY_BELOW: Final = 1.0  # grey levels of standard deviation: a blank image shows nothing
+
+
+def prepare(
+    source: Path,
+    votes: Path | None,
+    out: Path,
+    progress: Progress = iter,
+    finder: FaceFinder | None = None,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """Read, check and clean `source`; write `out` (.npz), `.report.json` and `.classes.png` beside it.
+
+    With a `finder` the largest face of each photo in class folders is cut out first. Missing and corrupt images are
+    left out everywhere. Empty images, and exact repeats of a validation or test image, are left out of training only,
+    so that scores stay comparable with published ones. `name` is what model cards will call the data; without it
+    a CSV is FER2013, which alone has this form, and folders are called as theirs is.
+    Returns the report. Raises DataError when the source cannot be used.
+    """
+    if finder and not source.is_dir():
+        raise DataError("The images of a CSV are faces already: --detect is for folders of photos.")
+    if votes and source.is_dir():
+        raise DataError("FER+'s votes belong to the rows of fer2013.csv; folders have no such rows. Leave --votes out.")
+    frame, faces = read_source(source, progress, finder)
+    vote_table = read_votes(votes, frame) if votes else np.zeros((len(frame), len(VOTE_COLUMNS)), np.uint8)
+    frame = hold_out_validation(frame)
+    frame = find_problems(frame, faces)
+    dataset = replace(_assemble(frame, faces, vote_table), name=name or _usual_name(source))
+    report = _report(source, frame, dataset)
+    dataset.save(out)
+    write_text(out.with_suffix(".report.json"), json.dumps(report, indent=2) + "\n")
+    plots.save(plots.class_distribution(report["images"]), out.with_suffix(".classes.png"))
+    return report
+
+
+def _usual_name(source: Path) -> str:
+    folder = source.resolve().name
+    return folder if source.is_dir() and folder.upper() != FER2013 else FER2013
+
+
+def find_problems(frame: pd.DataFrame, faces: list[GrayImage | None]) -> pd.DataFrame:
+    """The frame with `problem` filled for empty and repeated training images, and a column `repeated`.
+
+    `repeated` is true for validation and test images that stand, pixel for pixel, in training too.
+    """
+    # Digests, not the bytes themselves: pandas drops the zero pixels at the end of a bytes object.
+    frame = frame.assign(digest=["" if face is None else hashlib.sha256(face.tobytes()).hexdigest() for face in faces])
+    readable, train = frame["problem"] == "", frame["split"] == "train"
+    trained = set(frame.loc[readable & train, "digest"])
+    held_out = set(frame.loc[readable & ~train, "digest"])
+    empty = np.array([face is not None and face.std() < EMPTY_BELOW for face in faces])
+    frame["repeated"] = readable & ~train & frame["digest"].isin(trained)
+    frame.loc[readable & train & frame["digest"].isin(held_out), "problem"] = "repeat: stands in validation or test too"
+    frame.loc[readable & train & empty, "problem"] = "empty: a blank image"
+    return frame.drop(columns="digest")
+
+
+def _assemble(frame: pd.DataFrame, faces: list[GrayImage | None], votes: npt.NDArray[np.uint8]) -> Dataset:
+    kept = frame[frame["problem"] == ""]
+    for split in SPLITS:
+        absent = set(EMOTIONS) - set(kept.loc[kept["split"] == split, "label"])
+        if absent:
+            raise DataError(
+                f"No readable {split} image shows {', '.join(sorted(absent))}; each split needs all of {', '.join(EMOTIONS)}."
+            )
+    pixels = [face for face in (faces[row] for row in kept.index) if face is not None]
+    return Dataset(
+        pixels=np.stack(pixels).reshape(-1, FACE_SIZE_PX, FACE_SIZE_PX),
+        labels=kept["label"].map(EMOTIONS.index).to_numpy(np.int8),
+        splits=kept["split"].map(SPLITS.index).to_numpy(np.int8),
+        repeated=kept["repeated"].to_numpy(np.bool_),
+        votes=votes[kept.index],
+    )
+
+
+def _report(source: Path, frame: pd.DataFrame, dataset: Dataset) -> dict[str, Any]:
+    left_out = frame[frame["problem"] != ""]
+    return {
+        "name": dataset.name,
+        "source": source.name,
+        "sha256": dataset.sha256,
+        "read": len(frame),
+        "kept": len(dataset),
+        "images": {
+            split: {
+                emotion: int((dataset.split(split).labels == index).sum()) for index, emotion in enumerate(EMOTIONS)
+            }
+            for split in SPLITS
+        },
+        "repeated_in_train": {split: int(dataset.split(split).repeated.sum()) for split in SPLITS[1:]},
+        "votes": dataset.has_votes,
+        "left_out_by_reason": left_out["problem"].str.split(":").str[0].value_counts().to_dict(),
+        "left_out": left_out[["source", "label", "split", "problem"]].to_dict("records"),
+    }

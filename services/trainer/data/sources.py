@@ -1,0 +1,176 @@
+"""Where labelled faces come from: FER2013's CSV, or folders with one folder per class."""
+
+import bz2
+import csv
+import gzip
+import lzma
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from services.trainer.data.dataset import FACE_SIZE_PX, SPLITS, VOTE_COLUMNS, Split
+from services.trainer.errors import DataError
+from shared.emotions import EMOTIONS
+from shared.errors import ImageError
+from shared.pipeline.crop import CropGeometry, crop, square_around
+from shared.pipeline.decode import GrayImage, ImageLimits, Picture, decode
+from shared.pipeline.detect import Detector
+from shared.pipeline.preprocess import to_face, whole_as_face
+
+# FER2013 counts its classes in this order, which is not the model's: map by name, never by number.
+CSV_EMOTIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+CSV_USAGES: Final[dict[str, Split]] = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
+VALIDATION_SHARE: Final = 0.1  # of the training images, where a source has no validation split
+_OPENERS: Final[dict[str, Callable[..., IO[str]]]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+
+Progress: TypeAlias = Callable[[Iterator["Sample"]], Iterable["Sample"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row or file of a source. Where `problem` says why, there is no face."""
+
+    source: str
+    label: str
+    split: str
+    face: GrayImage | None
+    problem: str = ""
+
+
+def read_csv(path: Path) -> Iterator[Sample]:
+    """Rows of a CSV with FER2013's columns emotion, pixels, Usage (plain, .gz, .bz2 or .xz), one sample each.
+
+    A row that cannot be read becomes a sample with a problem. Raises DataError when the file as a whole cannot be.
+    """
+    try:
+        with _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            header = [column.strip() for column in next(rows, [])]
+            missing = {"emotion", "pixels", "Usage"} - set(header)
+            if missing:
+                raise DataError(f"{path} lacks the columns {', '.join(sorted(missing))} of FER2013's CSV.")
+            for number, row in enumerate(rows):
+                yield _csv_sample(f"row {number}", dict(zip(header, row, strict=False)))
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file {path}.") from error
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a CSV: {error}.") from error
+
+
+def _csv_sample(source: str, row: dict[str, str]) -> Sample:
+    split = CSV_USAGES.get(row.get("Usage", "").strip(), "")
+    try:
+        label = dict(enumerate(CSV_EMOTIONS))[int(row["emotion"])]
+    except (KeyError, ValueError):
+        return Sample(source, "", split, None, f"corrupt: no emotion 0 to 6 in {row.get('emotion', '')[:20]!r}")
+    if not split:
+        return Sample(source, label, "", None, f"corrupt: unknown Usage {row.get('Usage', '')[:20]!r}")
+    try:
+        pixels = np.array(row.get("pixels", "").split(), dtype=np.int64)
+    except (ValueError, OverflowError):
+        return Sample(source, label, split, None, "corrupt: pixels are not whole numbers")
+    if len(pixels) != FACE_SIZE_PX**2:
+        return Sample(source, label, split, None, f"corrupt: {len(pixels)} pixels instead of {FACE_SIZE_PX**2}")
+    if pixels.min() < 0 or pixels.max() > 255:
+        return Sample(source, label, split, None, "corrupt: pixels outside 0 to 255")
+    return Sample(source, label, split, pixels.astype(np.uint8).reshape(FACE_SIZE_PX, FACE_SIZE_PX))
+
+
+@dataclass(frozen=True, slots=True)
+class FaceFinder:
+    """Cuts the largest face out of a photo, with the detector and the crop that serve."""
+
+    detector: Detector
+    geometry: CropGeometry
+    min_confidence: float = 0.6
+
+    def face(self, picture: Picture) -> GrayImage | None:
+        """The face (48, 48) uint8 as FER2013 frames it, or None where there is none."""
+        found = self.detector.detect(picture.pixels, self.min_confidence)
+        if not found:
+            return None
+        return to_face(crop(picture.pixels, square_around(found[0].box, self.geometry)), FACE_SIZE_PX)
+
+
+def read_folders(root: Path, finder: FaceFinder | None = None) -> Iterator[Sample]:
+    """Images in root/{train,test[,validation]}/<class>/, one sample each, in the order of their paths.
+
+    File names that begin Training_, PublicTest_ or PrivateTest_ decide the split, as in FER2013's folder form.
+    With a `finder` each photo's largest face is cut out; without one the picture is the face. A file that is no image
+    becomes a sample with a problem. Raises DataError when the folders are not of this form.
+    """
+    present = [split for split in SPLITS if (root / split).is_dir()]
+    if "train" not in present or "test" not in present:
+        raise DataError(
+            f"{root} needs the folders train/ and test/ (validation/ may be there too), one folder per class in each."
+        )
+    for split in present:
+        for folder in sorted(path for path in (root / split).iterdir() if path.is_dir()):
+            if folder.name.lower() not in EMOTIONS:
+                raise DataError(f"{folder} is not one of the classes {', '.join(EMOTIONS)}.")
+            for path in sorted(path for path in folder.iterdir() if not path.is_dir()):
+                prefix = path.name.partition("_")[0]
+                yield _file_sample(path, root, folder.name.lower(), CSV_USAGES.get(prefix, split), finder)
+
+
+def _file_sample(path: Path, root: Path, label: str, split: Split, finder: FaceFinder | None) -> Sample:
+    source = path.relative_to(root).as_posix()
+    try:
+        picture = decode(path.read_bytes(), ImageLimits())
+    except FileNotFoundError:
+        return Sample(source, label, split, None, "missing: the link leads nowhere")
+    except (ImageError, OSError) as error:
+        return Sample(source, label, split, None, f"corrupt: {error}")
+    if finder is not None:
+        face = finder.face(picture)
+        return Sample(source, label, split, face, "" if face is not None else "no face: the detector found none")
+    return Sample(source, label, split, whole_as_face(picture.pixels, FACE_SIZE_PX))
+
+
+def read_source(
+    path: Path, progress: Progress = iter, finder: FaceFinder | None = None
+) -> tuple[pd.DataFrame, list[GrayImage | None]]:
+    """The paper's frame (paper, 1): one row per image with source, label, split and problem; and the faces beside it."""
+    samples = list(progress(read_folders(path, finder) if path.is_dir() else read_csv(path)))
+    columns = ["source", "label", "split", "problem"]
+    rows = [(sample.source, sample.label, sample.split, sample.problem) for sample in samples]
+    return pd.DataFrame(rows, columns=columns), [sample.face for sample in samples]
+
+
+def hold_out_validation(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """The frame with a tenth of each training class moved to validation, where the source has no such split."""
+    if (frame["split"] == "validation").any():
+        return frame
+    train = frame[(frame["split"] == "train") & (frame["problem"] == "")]
+    held_out = train.groupby("label").sample(frac=VALIDATION_SHARE, random_state=seed).index
+    frame = frame.copy()
+    frame.loc[held_out, "split"] = "validation"
+    return frame
+
+
+def read_votes(path: Path, frame: pd.DataFrame) -> npt.NDArray[np.uint8]:
+    """FER+ votes (rows, 10) uint8, one row per row of FER2013's CSV, **in row order**.
+
+    The number in the file's "Image name" is not the row. Raises DataError when the file does not fit the CSV's `frame`.
+    """
+    try:
+        table = pd.read_csv(path)
+        votes, usage = table[list(VOTE_COLUMNS)].to_numpy(np.uint8), table["Usage"].map(CSV_USAGES)
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file {path}.") from error
+    except (KeyError, ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not FER+'s fer2013new.csv: {error}.") from error
+    if len(votes) != len(frame):
+        raise DataError(
+            f"{path} has {len(votes)} rows, the source has {len(frame)}; FER+ has one row per row of fer2013.csv."
+        )
+    readable = frame["problem"] == ""
+    others = int((usage[readable] != frame.loc[readable, "split"]).sum())
+    if others:
+        raise DataError(f"{path} names another Usage than the source in {others} rows: its rows are not in this order.")
+    return votes

@@ -1,0 +1,1 @@
+"""From trained weights to the model directory that the API loads."""

@@ -1,0 +1,1 @@
+"""From the data file to trained weights, and what reads them back."""

@@ -1,0 +1,69 @@
+"""Training images, varied on the fly; validation and test images never come here."""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from services.trainer.data.dataset import Targets
+from services.trainer.training.config import AugmentConfig
+from shared.pipeline.decode import GrayImage
+
+Faces = npt.NDArray[np.float32]  # (N, size, size), 0 to 255
+
+
+def vary(face: GrayImage, config: AugmentConfig, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """One face (size, size) uint8, moved, relit and partly covered; float32 in 0 to 255."""
+    varied = _move(face, config, rng).astype(np.float32)
+    contrast, brightness = rng.uniform(*config.contrast), rng.uniform(*config.brightness)
+    shift = rng.uniform(-config.brightness_shift, config.brightness_shift)
+    varied = np.clip(((varied - 128) * contrast + 128) * brightness + shift, 0, 255).astype(np.float32)
+    if rng.random() < config.degrade_share:
+        varied = _degrade(varied, rng)
+    if rng.random() < config.erase_share:
+        _erase(varied, config, rng)
+    return np.asarray(varied, np.float32)
+
+
+def mixup(faces: Faces, targets: Targets, config: AugmentConfig, rng: np.random.Generator) -> tuple[Faces, Targets]:
+    """Blend a share of the batches with themselves in another order (mixup, Zhang et al. 2018)."""
+    if config.mixup_alpha == 0 or rng.random() >= config.mixup_share:
+        return faces, targets
+    weight = np.float32(rng.beta(config.mixup_alpha, config.mixup_alpha))
+    other = rng.permutation(len(faces))
+    return weight * faces + (1 - weight) * faces[other], weight * targets + (1 - weight) * targets[other]
+
+
+def _move(face: GrayImage, config: AugmentConfig, rng: np.random.Generator) -> GrayImage:
+    """Rotate, zoom, stretch, shift and mirror around the centre, in one interpolation."""
+    size = face.shape[0]
+    centre = (size - 1) / 2
+    angle, zoom = rng.uniform(-config.rotation_deg, config.rotation_deg), rng.uniform(*config.zoom)
+    aspect = rng.uniform(1 - config.aspect, 1 + config.aspect)
+    shift_x, shift_y = rng.uniform(-config.shift_px, config.shift_px, size=2)
+    mirror = -1 if config.flip and rng.random() < 0.5 else 1
+    matrix = cv2.getRotationMatrix2D((0, 0), angle, zoom)[:, :2]
+    matrix[0] *= aspect * mirror
+    offset = np.array([centre + shift_x, centre + shift_y]) - matrix @ np.array([centre, centre])
+    affine = np.column_stack([matrix, offset])
+    moved = cv2.warpAffine(face, affine, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.uint8)
+
+
+def _degrade(face: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Blur, coarsen or add noise, one of the three: what small faces and dark rooms do."""
+    kind, size = rng.integers(3), face.shape[0]
+    if kind == 0:
+        return np.asarray(cv2.GaussianBlur(face, (0, 0), rng.uniform(0.4, 1.4)), np.float32)
+    if kind == 1:
+        return np.clip(face + rng.normal(0, rng.uniform(3, 20), face.shape), 0, 255).astype(np.float32)
+    coarse = int(rng.integers(size // 3, size))
+    small = cv2.resize(face, (coarse, coarse), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _erase(face: npt.NDArray[np.float32], config: AugmentConfig, rng: np.random.Generator) -> None:
+    """Cover one rectangle with a single grey, so that no one part of the face decides alone."""
+    size = face.shape[0]
+    height, width = rng.integers(config.erase_px[0], max(config.erase_px[0] + 1, min(config.erase_px[1], size)), size=2)
+    top, left = rng.integers(0, size - height), rng.integers(0, size - width)
+    face[top : top + height, left : left + width] = rng.uniform(0, 255)

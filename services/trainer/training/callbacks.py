@@ -1,0 +1,164 @@
+"""What happens during training beside the steps: validation, checkpoints, the bar, and stopping in time."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from services.trainer.data.dataset import Dataset
+from services.trainer.errors import TrainingDiverged
+from services.trainer.training.config import TrainConfig
+from services.trainer.training.metrics import negative_log_likelihood
+from services.trainer.training.networks import build
+from services.trainer.training.predictors import keras_predictor
+from services.trainer.training.workdir import History, Workdir, best_epoch
+
+
+class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types
+    """Validates, records, keeps the best model and the checkpoint, and stops when patience is over."""
+
+    def __init__(
+        self, home: Workdir, validation: Dataset, history: History, config: TrainConfig, patient_since: int
+    ) -> None:
+        """`patient_since`: the epoch from which patience counts; what came before had another optimizer."""
+        super().__init__()
+        self._home, self._history, self._config, self._since = home, history, config, patient_since
+        self._validation = validation
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        with averaged_weights(self.model):
+            logs.update(self._validate(epoch))
+            record = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
+            self._history.append(record | {"seconds": round(time.perf_counter() - self._started, 1)})
+            if best_epoch(self._history, self._config)["epoch"] == epoch + 1:
+                self._home.save_best(_in_full_precision(self.model, self._config), self._config.model_file)
+        # The checkpoint comes last: an epoch counts only when everything that it made is kept.
+        self._home.save_epoch(self.model, self._history)
+        self.model.stop_training = self.patience_is_over()
+
+    def patience_is_over(self) -> bool:
+        """Whether the validation loss has not fallen for as many epochs as the configuration allows."""
+        patience = self._config.early_stopping_patience
+        losses = [record["val_loss"] for record in self._history[self._since :]]
+        return patience is not None and bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
+
+    def _validate(self, epoch: int) -> dict[str, float]:
+        """Likelihood and accuracy on the validation split, also on the raters' consensus where there are votes.
+
+        Raises TrainingDiverged when they are no numbers.
+        """
+        labels = self._validation.labels
+        probabilities = keras_predictor(self.model)(self._validation.pixels)
+        loss = negative_log_likelihood(probabilities, labels)
+        if not math.isfinite(loss):
+            raise TrainingDiverged(
+                f"The validation loss became {loss} at the end of epoch {epoch + 1}. {_kept(epoch)}; "
+                "try a lower learning_rate in a new --workdir."
+            )
+        predicted, consensus = probabilities.argmax(axis=1), self._validation.consensus
+        scores = {"val_loss": loss, "val_accuracy": float((predicted == labels).mean())}
+        agreed = consensus >= 0
+        if agreed.any():
+            scores["val_consensus"] = float((predicted == consensus)[agreed].mean())
+        return scores
+
+
+class StopOnNaN(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types
+    """Ends the run at the first batch whose loss is no number, before it can become a checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+        if not math.isfinite(logs["loss"]):
+            raise TrainingDiverged(
+                f"The loss became {logs['loss']} at epoch {self._epoch + 1}, batch {batch + 1}. {_kept(self._epoch)}; "
+                "try a lower learning_rate in a new --workdir."
+            )
+
+
+class Progress(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types
+    """A bar over the whole run with the time left, and a line an epoch that stays."""
+
+    def __init__(self, quiet: bool, epochs: int) -> None:
+        super().__init__()
+        self._quiet, self._epochs = quiet, epochs
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        steps = self.params["steps"]
+        if not hasattr(self, "_bar"):
+            self._bar = tqdm(
+                total=steps * self._epochs,
+                initial=epoch * steps,
+                unit="batch",
+                disable=self._quiet,
+                smoothing=0.02,
+                mininterval=1,
+            )
+        self._bar.set_description(f"epoch {epoch + 1}/{self._epochs}")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+        self._bar.set_postfix(loss=f"{logs['loss']:.3f}", accuracy=f"{logs['accuracy']:.3f}", refresh=False)
+        self._bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        line = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
+        if not self._quiet:
+            self._bar.write(f"epoch {epoch + 1:3d}  {line}")
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._bar.close()
+
+
+@contextmanager
+def averaged_weights(model: keras.Model) -> Iterator[None]:
+    """The weights averaged over steps, where the optimizer averages, for as long as the block lasts."""
+    if not getattr(model.optimizer, "inner_optimizer", model.optimizer).use_ema:
+        yield
+        return
+    current = model.get_weights()
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    # Copies: on JAX the model would else share its arrays with the optimizer, and using the one deletes the other.
+    model.set_weights([np.array(weight) for weight in model.get_weights()])
+    try:
+        yield
+    finally:
+        model.set_weights(current)
+
+
+@contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """What is built in the block computes in `precision`; what comes after it, as before."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _kept(epoch: int) -> str:
+    return f"Epoch {epoch} is kept" if epoch else "No epoch had ended"
+
+
+def _in_full_precision(model: keras.Model, config: TrainConfig) -> keras.Model:
+    """The same network in float32, which is what exports and whoever loads it expect."""
+    if config.precision == "float32":
+        return model
+    with computing_in("float32"):
+        copy = build(config.network)
+    copy.set_weights(model.get_weights())
+    return copy

@@ -1,0 +1,155 @@
+"""The networks, in backend-neutral Keras 3. Each takes (48, 48, 1) in 0 to 1 and answers seven probabilities."""
+
+from collections.abc import Callable
+from typing import Final
+
+import keras
+from keras import layers
+
+from services.trainer.data.dataset import FACE_SIZE_PX
+from services.trainer.errors import ConfigError
+from shared.emotions import EMOTIONS
+
+_INPUT_SHAPE: Final = (FACE_SIZE_PX, FACE_SIZE_PX, 1)
+
+
+def build(name: str, weights: str | None = None) -> keras.Model:
+    """A fresh network by its name in a configuration.
+
+    "mien-small:0.7" is mien-small with 0.7 of the inner channels of each block, as `prune` makes it.
+    `weights`: of a network from keras.applications, see transfer.py. Raises ConfigError for an unknown name, or
+    when the weights cannot be had.
+    """
+    if name in TRANSFER:
+        from services.trainer.training.transfer import (
+            transfer_network,  # only here: applications take a second to import
+        )
+
+        return transfer_network(name, weights)
+    base, _, keep = name.partition(":")
+    if base in PRUNABLE and keep:
+        return PRUNABLE[base](_share(keep, name))
+    try:
+        network = NETWORKS[name]
+    except KeyError as error:
+        raise ConfigError(f"There is no network '{name}'; there are {', '.join((*NETWORKS, *TRANSFER))}.") from error
+    return network()
+
+
+def paper() -> keras.Model:
+    """The paper's CNN to the letter (paper, 4): 4,237,831 parameters."""
+    model = keras.Sequential([keras.Input(_INPUT_SHAPE)], name="paper")
+    for filters in (128, 256, 512, 512):
+        model.add(layers.Conv2D(filters, 3, activation="relu", kernel_initializer="glorot_uniform"))
+        model.add(layers.BatchNormalization())
+        model.add(layers.MaxPooling2D(2))
+        model.add(layers.Dropout(0.4))
+    model.add(layers.Flatten())
+    for units, dropout in ((512, 0.4), (256, 0.3)):
+        model.add(layers.Dense(units, activation="relu"))
+        model.add(layers.Dropout(dropout))
+    model.add(layers.Dense(len(EMOTIONS), activation="softmax", name="probabilities"))
+    return model
+
+
+def mien_small(inner: float = 1.0) -> keras.Model:
+    """Residual blocks with squeeze-and-excitation: 0.7M parameters, 60M multiply-adds."""
+    return _squeeze_excitation_resnet("mien-small", 32, (2, 2, 2), inner)
+
+
+def mien_base(inner: float = 1.0) -> keras.Model:
+    """The same, wider: 1.6M parameters, 110M multiply-adds. Widths are multiples of 16, as vector units like them."""
+    return _squeeze_excitation_resnet("mien-base", 48, (1, 2, 2), inner)
+
+
+def _squeeze_excitation_resnet(name: str, width: int, blocks: tuple[int, ...], inner: float) -> keras.Model:
+    """Stages of `blocks` blocks, the width doubling and the side halving from stage to stage.
+
+    Inside a block, between its two convolutions, there is the share `inner` of its width.
+
+    The first convolution already halves the side: full resolution costs four times the arithmetic
+    and gained nothing within the budget.
+    """
+    faces = keras.Input(_INPUT_SHAPE, name="faces")
+    x = layers.Rescaling(2.0, offset=-1.0)(faces)
+    x = _convolution(x, width, kernel=5, strides=2)
+    for stage, count in enumerate(blocks):
+        for block in range(count):
+            filters = width * 2**stage
+            x = _residual_block(x, filters, inner_width(filters, inner), 2 if stage > 0 and block == 0 else 1)
+    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dropout(0.3)(x)
+    logits = layers.Dense(len(EMOTIONS), name="logits")(x)
+    return keras.Model(faces, layers.Softmax(name="probabilities")(logits), name=name)
+
+
+def _convolution(
+    x: keras.KerasTensor, filters: int, kernel: int = 3, strides: int = 1, activate: bool = True
+) -> keras.KerasTensor:
+    x = layers.Conv2D(filters, kernel, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal")(
+        x
+    )
+    x = layers.BatchNormalization(momentum=0.9)(x)
+    return layers.ReLU()(x) if activate else x
+
+
+def inner_width(filters: int, share: float) -> int:
+    """Channels between the two convolutions of a block: a share of its width in eights, as vector units like them."""
+    return max(8, round(filters * share / 8) * 8)
+
+
+def _share(text: str, name: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise ConfigError(f"There is no network '{name}': after the colon stands a share above 0 and up to 1.")
+    return share
+
+
+def _residual_block(x: keras.KerasTensor, filters: int, inner: int, strides: int) -> keras.KerasTensor:
+    y = _convolution(x, inner, strides=strides)
+    y = _convolution(y, filters, activate=False)
+    y = _squeeze_excitation(y, filters)
+    if strides > 1:
+        x = layers.AveragePooling2D(strides)(x)
+    if x.shape[-1] != filters:
+        x = _convolution(x, filters, kernel=1, activate=False)
+    return layers.ReLU()(layers.Add()([x, y]))
+
+
+def _squeeze_excitation(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
+    """Weight each channel by what the whole face says (Hu et al. 2018).
+
+    As 1x1 convolutions: dense layers over (1, 1, C) become a dozen reshapes in ONNX, a sixth of the time.
+    """
+    weights = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    weights = layers.Conv2D(filters // 8, 1, activation="relu")(weights)
+    weights = layers.Conv2D(filters, 1, activation="sigmoid")(weights)
+    return layers.Multiply()([x, weights])
+
+
+def mobilenet() -> keras.Model:
+    """Depthwise separable convolutions from scratch (Howard et al. 2017): 0.6M parameters, 15M multiply-adds."""
+    faces = keras.Input(_INPUT_SHAPE, name="faces")
+    x = layers.Rescaling(2.0, offset=-1.0)(faces)
+    x = _convolution(x, 32, strides=2)
+    for filters, strides in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (256, 1), (512, 2), (512, 1)):
+        x = layers.DepthwiseConv2D(3, strides=strides, padding="same", use_bias=False)(x)
+        x = layers.BatchNormalization(momentum=0.9)(x)
+        x = _convolution(layers.ReLU()(x), filters, kernel=1)
+    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dropout(0.3)(x)
+    logits = layers.Dense(len(EMOTIONS), name="logits")(x)
+    return keras.Model(faces, layers.Softmax(name="probabilities")(logits), name="mobilenet")
+
+
+PRUNABLE: Final[dict[str, Callable[[float], keras.Model]]] = {"mien-small": mien_small, "mien-base": mien_base}
+TRANSFER: Final = ("mobilenet-transfer", "vgg16-transfer")
+NETWORKS: Final[dict[str, Callable[[], keras.Model]]] = {
+    "paper": paper,
+    "mien-small": mien_small,
+    "mien-base": mien_base,
+    "mobilenet": mobilenet,
+}

@@ -1,0 +1,159 @@
+"""`train`: a configuration and a data file in, a trained network out; killed at any point, it resumes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from services.trainer.data.dataset import Dataset
+from services.trainer.errors import ConfigError
+from services.trainer.training.batches import FollowEpoch, Teach, TrainingBatches
+from services.trainer.training.callbacks import EpochEnd, Progress, StopOnNaN, computing_in
+from services.trainer.training.config import OptimizerConfig, TrainConfig
+from services.trainer.training.losses import build_loss
+from services.trainer.training.networks import TRANSFER, build
+from services.trainer.training.teachers import taught_targets, teacher_sha256
+from services.trainer.training.transfer import freeze
+from services.trainer.training.workdir import History, Workdir
+from shared.atomic import write_text
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a run begins with beside configuration and data.
+
+    Weights: `pretrained` for a network of keras.applications, `init` a trained .keras. And `teachers`, runs or model
+    directories, whose answers are part of the targets.
+    """
+
+    pretrained: str | None = "imagenet"
+    init: Path | None = None
+    teachers: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """Epochs after `since`, up to `until`, with one optimizer; a network of keras.applications learns in two of them."""
+
+    since: int
+    until: int
+    optimizer: OptimizerConfig
+    top_layers: int | None = None  # of the backbone that learn; None: the whole network does
+
+
+def train(config: TrainConfig, data: Dataset, workdir: Path, start: Start = Start(), quiet: bool = False) -> History:
+    """Train `config.network` on `data`, from the last whole epoch in `workdir` where there is one.
+
+    Each epoch ends with a validation of the averaged weights, a checkpoint, and the best model kept.
+    Returns the history, one record an epoch. Raises WorkdirError when `workdir` is another run's,
+    ConfigError for an unknown network, weights that cannot be had, or teachers that the configuration does not
+    ask for (or the other way round), TrainingDiverged when the loss is no number.
+    """
+    keras.utils.set_random_seed(config.seed)
+    with computing_in(config.precision):
+        return _train(config, data, workdir, start, quiet)
+
+
+def _train(config: TrainConfig, data: Dataset, workdir: Path, start: Start, quiet: bool) -> History:
+    home, phases = Workdir(workdir), _phases(config)
+    # Everything that can be wrong is found before the folder becomes this run's.
+    if bool(start.teachers) != bool(config.target.teacher_weight):
+        raise ConfigError("A teacher_weight above 0 and --teacher belong together: one is here, the other is not.")
+    fresh = not home.checkpoint.exists()
+    pretrained = start.pretrained if config.network in TRANSFER else None
+    model = build(config.network, pretrained if fresh else None)
+    if start.init is not None:
+        _initialize(model, start.init)
+    batches = TrainingBatches(data.split("train"), config, _teach(start))
+    home.claim(config, data, pretrained, start.init, [teacher_sha256(teacher) for teacher in start.teachers])
+    write_text(home.path / "summary.txt", _summary(model))
+    write_text(home.path / "architecture.json", model.to_json(indent=1) + "\n")
+    history: History = home.read_checkpoint_history()
+    for phase in phases:
+        epochs = EpochEnd(home, data.split("validation"), history, config, phases[-1].since)
+        if len(history) >= phase.until or epochs.patience_is_over():
+            continue
+        _compile(model, config, phase, batches)
+        home.restore(model, with_optimizer=len(history) > phase.since)
+        model.fit(
+            batches,
+            initial_epoch=len(history),
+            epochs=phase.until,
+            shuffle=False,  # the batches shuffle by seed and epoch
+            verbose=0,
+            callbacks=[
+                FollowEpoch(batches, config.seed),
+                StopOnNaN(),
+                epochs,
+                *_tensorboard(home, config),
+                Progress(quiet, config.epochs),
+            ],
+        )
+    return history
+
+
+def _teach(start: Start) -> Teach | None:
+    return (lambda faces: taught_targets(start.teachers, faces)) if start.teachers else None
+
+
+def _phases(config: TrainConfig) -> list[_Phase]:
+    if config.network not in TRANSFER:
+        return [_Phase(0, config.epochs, config.optimizer)]
+    if config.transfer is None or config.transfer.head_epochs >= config.epochs:
+        raise ConfigError(f"{config.network} needs a section [transfer] whose head_epochs are fewer than epochs.")
+    transfer = config.transfer
+    slower = config.optimizer.model_copy(update={"learning_rate": transfer.fine_tuning_rate})
+    return [
+        _Phase(0, transfer.head_epochs, config.optimizer, top_layers=0),
+        _Phase(transfer.head_epochs, config.epochs, slower, top_layers=transfer.top_layers),
+    ]
+
+
+def _compile(model: keras.Model, config: TrainConfig, phase: _Phase, batches: TrainingBatches) -> None:
+    if phase.top_layers is not None:
+        freeze(model, phase.top_layers)
+    optimizer = build_optimizer(phase.optimizer, phase.until - phase.since, len(batches))
+    model.compile(optimizer=optimizer, loss=build_loss(config.loss, batches.frequencies), metrics=["accuracy"])
+    model.optimizer.build(model.trainable_variables)
+
+
+def build_optimizer(config: OptimizerConfig, epochs: int, steps_an_epoch: int) -> keras.Optimizer:
+    """The optimizer of a configuration, its schedule spread over `epochs` of `steps_an_epoch`."""
+    rate: float | keras.optimizers.schedules.LearningRateSchedule = config.learning_rate
+    if config.schedule == "cosine":
+        warmup = round(config.warmup_epochs * steps_an_epoch)
+        rate = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0,
+            warmup_target=config.learning_rate,
+            warmup_steps=warmup,
+            decay_steps=max(1, epochs * steps_an_epoch - warmup),
+            alpha=1e-3,
+        )
+    averaging = {"use_ema": True, "ema_momentum": config.ema, "ema_overwrite_frequency": None} if config.ema else {}
+    common = {"learning_rate": rate, "weight_decay": config.weight_decay or None, **averaging}
+    if config.name == "sgd":
+        optimizer = keras.optimizers.SGD(momentum=config.momentum, nesterov=True, **common)
+    else:
+        kind = keras.optimizers.Adam if config.name == "adam" else keras.optimizers.AdamW
+        optimizer = kind(**common)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def _initialize(model: keras.Model, path: Path) -> None:
+    if not path.is_file():
+        raise ConfigError(f"There is no file {path} to start from.")
+    try:
+        model.set_weights(keras.models.load_model(path, compile=False).get_weights())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} has no weights for the network {model.name}: {error}.") from error
+
+
+def _tensorboard(home: Workdir, config: TrainConfig) -> list[keras.callbacks.Callback]:
+    return [keras.callbacks.TensorBoard(home.tensorboard, write_graph=False)] if config.tensorboard else []
+
+
+def _summary(model: keras.Model) -> str:
+    lines: list[str] = []
+    model.summary(line_length=100, print_fn=lambda line, **_: lines.append(line))
+    return "\n".join(lines) + "\n"

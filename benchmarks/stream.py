@@ -20,11 +20,11 @@ from benchmarks.scenes import scene_jpeg
 from benchmarks.server import memory_mb, metric, server
 from services.api.service import open_analyzer, open_detector
 from services.api.settings import Settings
-from services.api.streaming.tracking import Tracker
 from services.api.workers import available_cpus
 from shared.analyzer import Options
 from shared.pipeline.crop import Box
 from shared.pipeline.decode import ImageLimits, decode
+from shared.tracking import Tracker
 
 SESSIONS = 8
 OVERLOAD = 3

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from services.api.schemas import FaceModel
-from services.api.streaming.tracking import TrackedFace
 from shared.analyzer import Analysis
 from shared.emotions import EMOTIONS
+from shared.tracking import TrackedFace
 
 PROTOCOL: Final = 1
 SUBPROTOCOL: Final = "mien.v1"

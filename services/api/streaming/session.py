@@ -15,10 +15,10 @@ from pydantic import ValidationError
 
 from services.api.errors import Overloaded, describe
 from services.api.streaming import messages
-from services.api.streaming.tracking import Tracker
 from services.api.telemetry import Telemetry
 from shared.analyzer import Analysis, Options
 from shared.errors import MienError
+from shared.tracking import Tracker
 
 _MOST_ERRORS_IN_A_ROW: Final = 5
 # A client that takes nothing for this long is not there.

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from services.api.streaming.tracking import TrackedFace, Tracker, closeness
 from shared.analyzer import Face, PixelBox
 from shared.emotions import EMOTIONS
+from shared.tracking import TrackedFace, Tracker, closeness
 
 
 def face(x: float, y: float = 50, size: int = 80, emotion: str = "happy", of: float = 0.7) -> Face:

@@ -1,4 +1,4 @@
-"""Training images, varied on the fly; validation and test images never come here."""
+"""Training images, varied on the fly; validation and test images are never varied."""
 
 import cv2
 import numpy as np
@@ -50,7 +50,7 @@ def _move(face: GrayImage, config: AugmentConfig, rng: np.random.Generator) -> G
 
 
 def _degrade(face: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Blur, coarsen or add noise, one of the three: what small faces and dark rooms do."""
+    """Blur, coarsen or add noise, one of the three: as small faces and dark rooms look."""
     kind, size = rng.integers(3), face.shape[0]
     if kind == 0:
         return np.asarray(cv2.GaussianBlur(face, (0, 0), rng.uniform(0.4, 1.4)), np.float32)
@@ -62,8 +62,8 @@ def _degrade(face: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDA
 
 
 def _erase(face: npt.NDArray[np.float32], config: AugmentConfig, rng: np.random.Generator) -> None:
-    """Cover one rectangle with a single grey, so that no one part of the face decides alone."""
+    """Cover one rectangle anywhere in the face with a single grey, so that no one part of it decides alone."""
     size = face.shape[0]
     height, width = rng.integers(config.erase_px[0], max(config.erase_px[0] + 1, min(config.erase_px[1], size)), size=2)
-    top, left = rng.integers(0, size - height), rng.integers(0, size - width)
+    top, left = rng.integers(0, size - height + 1), rng.integers(0, size - width + 1)
     face[top : top + height, left : left + width] = rng.uniform(0, 255)

@@ -1,4 +1,4 @@
-"""Batches of varied faces. Each is a function of seed, epoch and number alone, so a resumed run sees the same."""
+"""Batches of varied faces. Each is a function of seed, epoch and index alone, so a resumed run sees the same ones."""
 
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
@@ -14,17 +14,17 @@ from services.trainer.training.losses import class_weights
 from shared.emotions import EMOTIONS
 from shared.pipeline.preprocess import to_input
 
-# Two streams of chance for each epoch: what varies images must not repeat what orders them.
+# Two random streams per epoch: the one that varies images must not repeat the one that orders them.
 _ORDER: Final = 0
 _VARIATION: Final = 1
 Teach: TypeAlias = Callable[[npt.NDArray[np.uint8]], Targets]  # (N, 48, 48) -> (N, 7)
 
 
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ships no types
-    """The training split, shuffled anew each epoch; the last batch, if short, is left out."""
+    """The training split, reshuffled for each epoch; a last, short batch is left out."""
 
     def __init__(self, train: Dataset, config: TrainConfig, teach: Teach | None = None) -> None:
-        """Raises what `teach` raises; `train` must hold at least one batch. `teach` says what teachers say of faces."""
+        """Raises what `teach` raises; `train` must hold at least one batch. `teach` gives the teachers' predictions."""
         super().__init__(workers=1, use_multiprocessing=False)
         kept = train.part(~train.not_a_face) if config.target.drop_not_a_face else train
         self.epoch = 0
@@ -36,7 +36,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ship
         self._config = config
         self._chances = _chances(kept.labels) if config.sampling == "sqrt" else None
         drawn = np.full(len(kept), 1 / len(kept)) if self._chances is None else self._chances
-        # How often each class is drawn, which is what losses must make up for.
+        # How often each class is drawn: losses that weigh classes divide by it.
         self.frequencies = np.bincount(kept.labels, weights=drawn, minlength=len(EMOTIONS)).astype(np.float64)
         self._weights = class_weights(config.loss, self.frequencies)
 
@@ -44,7 +44,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ship
         return max(1, len(self._pixels) // self._config.batch_size)
 
     def __getitem__(self, index: int) -> tuple[npt.NDArray[np.float32], ...]:
-        """Faces and targets, and a weight for each image where classes weigh differently."""
+        """Faces and targets, plus a weight per image where classes weigh differently."""
         config, size = self._config, self._config.batch_size
         rows = self._order(self.epoch)[index * size : (index + 1) * size]
         rng = np.random.default_rng((config.seed, self.epoch, _VARIATION, index))
@@ -60,7 +60,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ship
 
 
 def _chances(labels: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
-    """How likely each image is drawn so that a class comes as often as the square root of its frequency."""
+    """The probability of drawing each image, so that a class appears in proportion to the root of its frequency."""
     weights = np.bincount(labels)[labels].astype(np.float64) ** -0.5
     return np.asarray(weights / weights.sum())
 

@@ -1,4 +1,4 @@
-"""A run, written down: what a TOML file in configs/ may say, with its bounds."""
+"""The configuration of a run: what a TOML file in configs/ may contain, with its bounds."""
 
 import tomllib
 from pathlib import Path
@@ -38,33 +38,35 @@ class OptimizerConfig(_Section):
 
 
 class TargetConfig(_Section):
-    """What the network is asked to answer."""
+    """The targets of training."""
 
     original_weight: Share = 1.0  # the rest is FER+'s vote share
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    teacher_weight: Share = 0.0  # of the whole, what the teachers of --teacher say
+    teacher_weight: Share = 0.0  # share of the teachers' predictions (--teacher) in the whole target
     drop_not_a_face: bool = False  # leave out training images that half of FER+'s raters call no face
 
 
 class LossConfig(_Section):
-    """What a wrong answer costs, and how the rarity of a class changes that."""
+    """What a wrong prediction costs, and how the rarity of a class changes that."""
 
     name: Literal["crossentropy", "focal", "logit_adjusted"] = "crossentropy"
-    gamma: Annotated[float, Field(ge=0)] = 2.0  # focal only: how little sure answers count
+    gamma: Annotated[float, Field(ge=0)] = 2.0  # focal only: larger values make confident predictions count less
     tau: Annotated[float, Field(ge=0)] = 1.0  # logit_adjusted only: how much of the log prior is added in training
-    class_weights: Literal["none", "sqrt", "inverse"] = "none"  # by what power of the frequency
+    class_weights: Literal["none", "sqrt", "inverse"] = (
+        "none"  # the loss of a class is divided by this power of its frequency
+    )
 
 
 class TransferConfig(_Section):
     """Fine-tuning of a network from keras.applications: first a new head, then its top layers (paper, 6)."""
 
     head_epochs: Annotated[int, Field(ge=1)] = 5
-    top_layers: Annotated[int, Field(ge=0)] = 20  # that are trained after the head; normalization stays as it is
+    top_layers: Annotated[int, Field(ge=0)] = 20  # trained after the head; normalization stays as it is
     fine_tuning_rate: Annotated[float, Field(gt=0)] = 1e-4
 
 
 class AugmentConfig(_Section):
-    """How training images are varied, each drawn anew every epoch; the defaults vary nothing."""
+    """How training images are varied, drawn afresh in every epoch; the defaults vary nothing."""
 
     flip: bool = False
     rotation_deg: Annotated[float, Field(ge=0, le=180)] = 0
@@ -74,11 +76,11 @@ class AugmentConfig(_Section):
     brightness: Span = (1, 1)  # a factor, as in the paper
     brightness_shift: Annotated[float, Field(ge=0)] = 0  # ± grey levels of 255
     contrast: Span = (1, 1)  # a factor around mid-grey
-    erase_share: Share = 0  # of the images lose one patch
+    erase_share: Share = 0  # of the images have one patch covered
     erase_px: Annotated[
         tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=2, le=47)]], AfterValidator(_rising)
     ] = (6, 20)  # sides of the patch, the second excluded
-    degrade_share: Share = 0  # of the images are blurred, noisy or coarse, as cameras make them
+    degrade_share: Share = 0  # of the images are blurred, noisy or coarse, as from cameras
     mixup_alpha: Annotated[float, Field(ge=0)] = 0  # 0 is none
     mixup_share: Share = 0.5  # of the batches
 
@@ -105,7 +107,7 @@ class TrainConfig(_Section):
 def load_config(path: Path) -> TrainConfig:
     """The run described by a TOML file.
 
-    Raises ConfigError when the file is missing, is not TOML, or holds an unknown key or a value out of range.
+    Raises ConfigError when the file is missing, unreadable or not TOML, or has an unknown key or a value out of range.
     """
     try:
         return TrainConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -113,6 +115,8 @@ def load_config(path: Path) -> TrainConfig:
         raise ConfigError(
             f"There is no configuration {path}; those we ship are in services/trainer/configs/."
         ) from error
+    except OSError as error:  # a folder, say, or a file that may not be read
+        raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What a wrong answer costs. Every loss takes target and predicted probabilities, (N, 7) each."""
+"""What a wrong prediction costs. Every loss takes target and predicted probabilities, (N, 7) each."""
 
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ def build_loss(config: LossConfig, frequencies: npt.NDArray[np.float64]) -> kera
 
 
 def class_weights(config: LossConfig, frequencies: npt.NDArray[np.float64]) -> npt.NDArray[np.float32] | None:
-    """By what to multiply the loss of each class, (7,) with mean 1 over what is drawn; None for all alike."""
+    """The factor on each class's loss, (7,) with mean 1 over the images drawn; None where all weigh the same."""
     if config.class_weights == "none":
         return None
     weights = frequencies ** _POWERS[config.class_weights]
@@ -30,9 +30,9 @@ def class_weights(config: LossConfig, frequencies: npt.NDArray[np.float64]) -> n
 
 
 class LogitAdjusted(keras.losses.Loss):  # type: ignore[misc] # Keras ships no types
-    """Cross-entropy of the answer with tau times the log prior added to its logits (Menon et al. 2021).
+    """Cross-entropy after adding tau times the log prior to the logits (Menon et al. 2021).
 
-    In training a rare class must win against its rarity; without the prior, in use, it then wins its share.
+    Training with the prior added makes the bare logits, which serving uses, favour no frequent class.
     """
 
     def __init__(self, frequencies: npt.NDArray[np.float64], tau: float) -> None:

@@ -18,7 +18,7 @@ def build(name: str, weights: str | None = None) -> keras.Model:
 
     "mien-small:0.7" is mien-small with 0.7 of the inner channels of each block, as `prune` makes it.
     `weights`: of a network from keras.applications, see transfer.py. Raises ConfigError for an unknown name, or
-    when the weights cannot be had.
+    when the weights are unavailable.
     """
     if name in TRANSFER:
         from services.trainer.training.transfer import (
@@ -32,7 +32,7 @@ def build(name: str, weights: str | None = None) -> keras.Model:
     try:
         network = NETWORKS[name]
     except KeyError as error:
-        raise ConfigError(f"There is no network '{name}'; there are {', '.join((*NETWORKS, *TRANSFER))}.") from error
+        raise ConfigError(f"Unknown network '{name}'; choose one of {', '.join((*NETWORKS, *TRANSFER))}.") from error
     return network()
 
 
@@ -58,17 +58,15 @@ def mien_small(inner: float = 1.0) -> keras.Model:
 
 
 def mien_base(inner: float = 1.0) -> keras.Model:
-    """The same, wider: 1.6M parameters, 110M multiply-adds. Widths are multiples of 16, as vector units like them."""
+    """The same, wider: 1.6M parameters, 110M multiply-adds. Widths are multiples of 16, which suits vector units."""
     return _squeeze_excitation_resnet("mien-base", 48, (1, 2, 2), inner)
 
 
 def _squeeze_excitation_resnet(name: str, width: int, blocks: tuple[int, ...], inner: float) -> keras.Model:
     """Stages of `blocks` blocks, the width doubling and the side halving from stage to stage.
 
-    Inside a block, between its two convolutions, there is the share `inner` of its width.
-
-    The first convolution already halves the side: full resolution costs four times the arithmetic
-    and gained nothing within the budget.
+    Between its two convolutions a block keeps the share `inner` of its width. The first convolution already halves
+    the side: full resolution costs four times the arithmetic and gained nothing within the budget.
     """
     faces = keras.Input(_INPUT_SHAPE, name="faces")
     x = layers.Rescaling(2.0, offset=-1.0)(faces)
@@ -94,7 +92,7 @@ def _convolution(
 
 
 def inner_width(filters: int, share: float) -> int:
-    """Channels between the two convolutions of a block: a share of its width in eights, as vector units like them."""
+    """Channels between the two convolutions of a block: `share` of its width, in multiples of 8, which suits vector units."""
     return max(8, round(filters * share / 8) * 8)
 
 
@@ -104,7 +102,7 @@ def _share(text: str, name: str) -> float:
     except ValueError:
         share = 0.0
     if not 0 < share <= 1:
-        raise ConfigError(f"There is no network '{name}': after the colon stands a share above 0 and up to 1.")
+        raise ConfigError(f"Unknown network '{name}': the part after the colon must be a share above 0 and at most 1.")
     return share
 
 
@@ -120,9 +118,9 @@ def _residual_block(x: keras.KerasTensor, filters: int, inner: int, strides: int
 
 
 def _squeeze_excitation(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
-    """Weight each channel by what the whole face says (Hu et al. 2018).
+    """Weight each channel by a summary of the whole face (Hu et al. 2018).
 
-    As 1x1 convolutions: dense layers over (1, 1, C) become a dozen reshapes in ONNX, a sixth of the time.
+    As 1x1 convolutions: dense layers over (1, 1, C) become a dozen reshapes in ONNX, which cost a sixth of the time.
     """
     weights = layers.GlobalAveragePooling2D(keepdims=True)(x)
     weights = layers.Conv2D(filters // 8, 1, activation="relu")(weights)

@@ -1,4 +1,4 @@
-"""Distillation: what trained models say of the training faces, as part of a new network's targets (Hinton et al. 2015)."""
+"""Distillation: trained models' predictions become part of a new network's targets (Hinton et al. 2015)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from shared.manifest import MANIFEST_FILE, MODEL_FILE, sha256_of
 
 
 def taught_targets(teachers: Sequence[Path], faces: npt.NDArray[np.uint8]) -> Targets:
-    """(N, 7) the mean of what `teachers`, runs or model directories, say of each face and of its mirror image.
+    """(N, 7): the mean prediction of `teachers`, runs or model directories, for each face and its mirror image.
 
     Raises ModelError or WorkdirError when one holds no model.
     """
@@ -22,6 +22,6 @@ def taught_targets(teachers: Sequence[Path], faces: npt.NDArray[np.uint8]) -> Ta
 
 
 def teacher_sha256(teacher: Path) -> str:
-    """What identifies a teacher, wherever it lies: the hash of its ONNX file or of its best weights."""
+    """Identifies a teacher, wherever it is stored: the hash of its ONNX file or of its best weights."""
     model = teacher / MODEL_FILE if (teacher / MANIFEST_FILE).exists() else Workdir(teacher).best_model()
     return sha256_of(model)

@@ -20,10 +20,10 @@ from shared.atomic import write_text
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a run begins with beside configuration and data.
+    """What a run starts from besides configuration and data.
 
-    Weights: `pretrained` for a network of keras.applications, `init` a trained .keras. And `teachers`, runs or model
-    directories, whose answers are part of the targets.
+    `pretrained` are weights for a network of keras.applications, `init` is a trained .keras file, and `teachers` are
+    runs or model directories whose predictions are part of the targets.
     """
 
     pretrained: str | None = "imagenet"
@@ -38,7 +38,7 @@ class _Phase:
     since: int
     until: int
     optimizer: OptimizerConfig
-    top_layers: int | None = None  # of the backbone that learn; None: the whole network does
+    top_layers: int | None = None  # how many layers of the backbone learn; None: the whole network
 
 
 def train(config: TrainConfig, data: Dataset, workdir: Path, start: Start = Start(), quiet: bool = False) -> History:
@@ -46,8 +46,8 @@ def train(config: TrainConfig, data: Dataset, workdir: Path, start: Start = Star
 
     Each epoch ends with a validation of the averaged weights, a checkpoint, and the best model kept.
     Returns the history, one record an epoch. Raises WorkdirError when `workdir` is another run's,
-    ConfigError for an unknown network, weights that cannot be had, or teachers that the configuration does not
-    ask for (or the other way round), TrainingDiverged when the loss is no number.
+    ConfigError for an unknown network, unavailable weights, or --teacher without teacher_weight (or the other way
+    round), TrainingDiverged when the loss is not a finite number.
     """
     keras.utils.set_random_seed(config.seed)
     with computing_in(config.precision):
@@ -56,9 +56,9 @@ def train(config: TrainConfig, data: Dataset, workdir: Path, start: Start = Star
 
 def _train(config: TrainConfig, data: Dataset, workdir: Path, start: Start, quiet: bool) -> History:
     home, phases = Workdir(workdir), _phases(config)
-    # Everything that can be wrong is found before the folder becomes this run's.
+    # Every check comes before the folder becomes this run's.
     if bool(start.teachers) != bool(config.target.teacher_weight):
-        raise ConfigError("A teacher_weight above 0 and --teacher belong together: one is here, the other is not.")
+        raise ConfigError("--teacher and a teacher_weight above 0 need each other; only one of them is given.")
     fresh = not home.checkpoint.exists()
     pretrained = start.pretrained if config.network in TRANSFER else None
     model = build(config.network, pretrained if fresh else None)
@@ -100,7 +100,7 @@ def _phases(config: TrainConfig) -> list[_Phase]:
     if config.network not in TRANSFER:
         return [_Phase(0, config.epochs, config.optimizer)]
     if config.transfer is None or config.transfer.head_epochs >= config.epochs:
-        raise ConfigError(f"{config.network} needs a section [transfer] whose head_epochs are fewer than epochs.")
+        raise ConfigError(f"{config.network} needs a [transfer] section with head_epochs below epochs.")
     transfer = config.transfer
     slower = config.optimizer.model_copy(update={"learning_rate": transfer.fine_tuning_rate})
     return [
@@ -117,16 +117,16 @@ def _compile(model: keras.Model, config: TrainConfig, phase: _Phase, batches: Tr
     model.optimizer.build(model.trainable_variables)
 
 
-def build_optimizer(config: OptimizerConfig, epochs: int, steps_an_epoch: int) -> keras.Optimizer:
-    """The optimizer of a configuration, its schedule spread over `epochs` of `steps_an_epoch`."""
+def build_optimizer(config: OptimizerConfig, epochs: int, steps_per_epoch: int) -> keras.Optimizer:
+    """The optimizer of a configuration, its schedule spread over `epochs` of `steps_per_epoch`."""
     rate: float | keras.optimizers.schedules.LearningRateSchedule = config.learning_rate
     if config.schedule == "cosine":
-        warmup = round(config.warmup_epochs * steps_an_epoch)
+        warmup = round(config.warmup_epochs * steps_per_epoch)
         rate = keras.optimizers.schedules.CosineDecay(
             initial_learning_rate=0.0,
             warmup_target=config.learning_rate,
             warmup_steps=warmup,
-            decay_steps=max(1, epochs * steps_an_epoch - warmup),
+            decay_steps=max(1, epochs * steps_per_epoch - warmup),
             alpha=1e-3,
         )
     averaging = {"use_ema": True, "ema_momentum": config.ema, "ema_overwrite_frequency": None} if config.ema else {}

@@ -1,7 +1,7 @@
 """Networks of keras.applications, pre-trained elsewhere, that learn faces: a new head, then their top layers.
 
-Grey faces become three channels, are enlarged, and pass the network's own preprocessing inside the graph, so an
-exported model takes the same input as any other.
+Grey faces are repeated over three channels, enlarged, and preprocessed as the network expects, all inside the graph:
+an exported model takes the same input as any other.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def transfer_network(name: str, weights: str | None) -> keras.Model:
     """A network of keras.applications below a fresh head.
 
     `weights`: "imagenet" downloads them, a path loads them, None starts at random. Raises ConfigError when they
-    cannot be had.
+    are unavailable.
     """
     source = _SOURCES[name]
     faces = keras.Input((FACE_SIZE_PX, FACE_SIZE_PX, 1), name="faces")
@@ -48,7 +48,7 @@ def transfer_network(name: str, weights: str | None) -> keras.Model:
     x = layers.Rescaling(source.scale, offset=list(source.offset))(x)
     backbone = _load(source, weights)
     backbone.name = BACKBONE
-    x = backbone(x, training=False)  # its normalization keeps what it learnt elsewhere
+    x = backbone(x, training=False)  # its normalization keeps the statistics of its pre-training
     x = layers.GlobalAveragePooling2D()(x)
     x = layers.Dropout(0.3)(x)
     logits = layers.Dense(len(EMOTIONS), name="logits")(x)

@@ -137,7 +137,8 @@ class Workdir:
     def best_model(self) -> Path:
         """The file of the best model so far. Raises WorkdirError when no epoch has ended yet."""
         path: Path = self.path / _with_defaults(self.read_run())["config"]["model_file"]
-        if not path.exists():
+        # A run killed in its first epoch's end may have the file and no epoch that counts.
+        if not path.exists() or not self.read_history():
             raise WorkdirError(f"{self.path} has no trained model yet. Train first, or wait for the first epoch's end.")
         return path
 

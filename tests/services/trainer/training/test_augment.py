@@ -71,6 +71,12 @@ def test_erasing_covers_one_rectangle(rng: np.random.Generator) -> None:
         assert covered.sum() == rows * columns
 
 
+def test_erasing_reaches_every_pixel(rng: np.random.Generator) -> None:
+    white = np.full((48, 48), 255, np.uint8)
+    config = AugmentConfig(erase_share=1, erase_px=(18, 20))
+    assert np.any([vary(white, config, rng) < 255 for _ in range(3000)], axis=0).all()
+
+
 def test_mixup_blends_faces_and_targets_alike(rng: np.random.Generator) -> None:
     faces = np.eye(7, dtype=np.float32).reshape(7, 7, 1)
     targets = np.eye(7, dtype=np.float32)

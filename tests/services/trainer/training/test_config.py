@@ -42,3 +42,8 @@ def test_what_cannot_be_meant_is_named(text: str, message: str, tmp_path: Path) 
 def test_a_missing_file_says_where_ours_are(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="services/trainer/configs"):
         load_config(tmp_path / "none.toml")
+
+
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_config(tmp_path)

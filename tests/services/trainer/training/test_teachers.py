@@ -55,7 +55,7 @@ def test_teachers_that_cannot_be_leave_the_folder_free(
     drawn: Dataset, brief: TrainConfig, teacher: Path, taught: TrainConfig, tmp_path: Path
 ) -> None:
     for config, start in ((taught, Start()), (brief, Start(teachers=(teacher,)))):
-        with pytest.raises(ConfigError, match="belong together"):
+        with pytest.raises(ConfigError, match="need each other"):
             train(config, drawn, tmp_path / "run", start, quiet=True)
     with pytest.raises(WorkdirError, match="holds no run"):
         train(taught, drawn, tmp_path / "run", Start(teachers=(tmp_path / "nobody",)), quiet=True)

@@ -150,6 +150,16 @@ def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:
         Workdir(tmp_path).load_best()
 
 
+def test_a_run_killed_before_its_first_epoch_counts_has_no_model(
+    drawn: Dataset, brief: TrainConfig, tmp_path: Path
+) -> None:
+    train(brief.model_copy(update={"epochs": 1}), drawn, tmp_path, quiet=True)
+    for name in ("checkpoint.npz", "history.json"):  # what is written after best.keras
+        (tmp_path / name).unlink()
+    with pytest.raises(WorkdirError, match="no trained model yet"):
+        Workdir(tmp_path).load_best()
+
+
 def test_patience_ends_a_run_early_and_stays_ended(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
     hasty = OptimizerConfig(name="adam", learning_rate=0.5, schedule="constant", weight_decay=0, ema=0)
     config = brief.model_copy(update={"epochs": 40, "early_stopping_patience": 2, "optimizer": hasty})
@@ -220,7 +230,7 @@ def test_a_start_that_cannot_be_leaves_the_folder_free(drawn: Dataset, brief: Tr
 
 def test_biases_and_normalization_are_spared_by_weight_decay(brief: TrainConfig) -> None:
     for name in ("adam", "adamw", "sgd"):
-        optimizer = build_optimizer(OptimizerConfig(name=name, weight_decay=0.5), epochs=1, steps_an_epoch=1)
+        optimizer = build_optimizer(OptimizerConfig(name=name, weight_decay=0.5), epochs=1, steps_per_epoch=1)
         model = networks.build(brief.network)
         optimizer.build(model.trainable_variables)
         decayed = {

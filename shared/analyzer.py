@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -93,6 +93,12 @@ class Analyzer:
         clock = _Clock()
         with clock.stage("decode"):
             picture = decode(data, self.limits)
+        analysis = self.read(picture, options)
+        return replace(analysis, timings_s=clock.seconds | analysis.timings_s)
+
+    def read(self, picture: Picture, options: Options) -> Analysis:
+        """The faces of a picture that is decoded already, as the frames of a film are."""
+        clock = _Clock()
         with clock.stage("detect"):
             detections = self._detect(picture, options)
         with clock.stage("crop"):

@@ -10,7 +10,7 @@ from shared.analyzer import STAGES, Analyzer, Options
 from shared.manifest import load_manifest
 from shared.pipeline.classify import open_classifier
 from shared.pipeline.crop import Box
-from shared.pipeline.decode import BgrImage, ImageLimits
+from shared.pipeline.decode import BgrImage, ImageLimits, decode
 from shared.pipeline.detect import Detection, HaarDetector
 from tests.conftest import SCENE_FACE, SHIPPED_MODEL, overlap
 
@@ -77,6 +77,14 @@ def test_only_the_asked_number_of_faces_is_answered(jpeg: bytes) -> None:
     boxes = [Box(i * 30, i * 10, 100 - i, 100 - i) for i in range(5)]
     faces = analyzer(FakeDetector(*boxes)).analyze(jpeg, Options(max_faces=2)).faces
     assert [face.box.width for face in faces] == [100, 99]
+
+
+def test_a_decoded_frame_is_read_as_its_file_is(jpeg: bytes) -> None:
+    reader = analyzer(HaarDetector(1024))
+    whole = reader.analyze(jpeg, Options())
+    frame = reader.read(decode(jpeg, ImageLimits()), Options())
+    assert frame.faces == whole.faces
+    assert (frame.width, frame.height) == (whole.width, whole.height)
 
 
 def test_without_detection_the_picture_is_the_face(encode: Encode) -> None:

@@ -14,7 +14,8 @@ from shared.emotions import EMOTIONS
 from shared.manifest import load_manifest
 from shared.pipeline.classify import open_classifier
 from shared.pipeline.decode import ImageLimits
-from shared.pipeline.detect import Detector, HaarDetector, YuNetDetector
+from shared.pipeline.detect import Detector, HaarDetector
+from shared.pipeline.yunet import open_yunet
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
         labels = {row["file"]: row["emotion"] for row in csv.DictReader(file) if row["emotion"] in EMOTIONS}
     detectors: list[Detector] = [HaarDetector(settings.detect_side_px)]
     if settings.yunet_model.is_file():
-        detectors.append(YuNetDetector(settings.yunet_model, settings.detect_side_px))
+        detectors.append(open_yunet(settings.yunet_model, settings.detect_side_px))
     for directory in options.models or [settings.model]:
         manifest = load_manifest(directory)
         classifier = open_classifier(directory, manifest, threads=0)

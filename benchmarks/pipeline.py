@@ -15,7 +15,8 @@ from shared.analyzer import Analyzer, Options
 from shared.manifest import load_manifest
 from shared.pipeline.classify import open_classifier
 from shared.pipeline.decode import ImageLimits, decode
-from shared.pipeline.detect import Detector, HaarDetector, YuNetDetector
+from shared.pipeline.detect import Detector, HaarDetector
+from shared.pipeline.yunet import open_yunet
 
 
 def milliseconds(function: Callable[[], object], at_least_s: float = 1.0) -> float:
@@ -37,7 +38,7 @@ def main() -> None:
     classifier = open_classifier(settings.model, manifest, threads=1)
     detectors: list[Detector] = [HaarDetector(settings.detect_side_px)]
     if settings.yunet_model.is_file():
-        detectors.append(YuNetDetector(settings.yunet_model, settings.detect_side_px))
+        detectors.append(open_yunet(settings.yunet_model, settings.detect_side_px))
     small, large = scene_jpeg(640, 480), scene_jpeg(4032, 3024)
     limits = ImageLimits()
     everything = dataclasses.replace(limits, enough_side_px=limits.max_side_px)

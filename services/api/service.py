@@ -22,7 +22,8 @@ from shared.errors import MienError, ModelError
 from shared.manifest import load_manifest
 from shared.pipeline.classify import MirroredClassifier, open_classifier
 from shared.pipeline.decode import ImageLimits, decode
-from shared.pipeline.detect import Detector, HaarDetector, YuNetDetector
+from shared.pipeline.detect import Detector, HaarDetector
+from shared.pipeline.yunet import open_yunet
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
@@ -174,7 +175,7 @@ def open_analyzer(settings: Settings) -> Analyzer:
 def open_detector(settings: Settings) -> Detector:
     """The detector asked for; auto takes YuNet where its file is. Raises DetectorError."""
     if settings.detector == "yunet" or (settings.detector == "auto" and settings.yunet_model.is_file()):
-        return YuNetDetector(settings.yunet_model, settings.detect_side_px)
+        return open_yunet(settings.yunet_model, settings.detect_side_px)
     return HaarDetector(settings.detect_side_px)
 
 

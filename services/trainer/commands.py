@@ -36,10 +36,11 @@ def run_prepare(options: argparse.Namespace) -> None:
 def _finder(options: argparse.Namespace) -> "FaceFinder":
     from services.trainer.data.geometry import read_geometry
     from services.trainer.data.sources import FaceFinder
-    from shared.pipeline.detect import HaarDetector, YuNetDetector
+    from shared.pipeline.detect import HaarDetector
+    from shared.pipeline.yunet import open_yunet
 
     side_px = 1024
-    detector = YuNetDetector(options.yunet, side_px) if options.yunet else HaarDetector(side_px)
+    detector = open_yunet(options.yunet, side_px) if options.yunet else HaarDetector(side_px)
     return FaceFinder(detector, read_geometry(GEOMETRY)[detector.name])
 
 
@@ -79,11 +80,12 @@ def run_evaluate(options: argparse.Namespace) -> None:
 def run_geometry(options: argparse.Namespace) -> None:
     from services.trainer.data.dataset import Dataset
     from services.trainer.data.geometry import measure, write_geometry
-    from shared.pipeline.detect import Detector, HaarDetector, YuNetDetector
+    from shared.pipeline.detect import Detector, HaarDetector
+    from shared.pipeline.yunet import open_yunet
 
     detectors: list[Detector] = [HaarDetector(max_side_px=1024)]
     if options.yunet:
-        detectors.append(YuNetDetector(options.yunet, max_side_px=1024))
+        detectors.append(open_yunet(options.yunet, max_side_px=1024))
     measured = measure(detectors, Dataset.load(options.data), options.images)
     for name, detector in measured["detectors"].items():
         print(f"{name}: found {detector['found']:.1%}, median box {detector['median']}, spread {detector['spread']}")

@@ -1,8 +1,8 @@
 """Faces in, seven probabilities each out, by ONNX Runtime."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,22 +12,9 @@ from shared.emotions import EMOTIONS
 from shared.errors import ModelError
 from shared.manifest import MODEL_FILE, ModelManifest
 from shared.pipeline.preprocess import FaceBatch, to_input
+from shared.pipeline.session import Session, open_session
 
-PROVIDERS: Final = {
-    "CPU": "CPUExecutionProvider",
-    "CUDA": "CUDAExecutionProvider",
-    "TensorRT": "TensorrtExecutionProvider",
-    "OpenVINO": "OpenVINOExecutionProvider",
-    "CoreML": "CoreMLExecutionProvider",
-    "DirectML": "DmlExecutionProvider",
-}
 Probabilities: TypeAlias = npt.NDArray[np.float32]  # (N, 7), rows sum to 1, in the order of EMOTIONS
-
-
-class Session(Protocol):
-    """The part of onnxruntime.InferenceSession that is used."""
-
-    def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> Sequence[Any]: ...
 
 
 class FaceReader(Protocol):
@@ -77,7 +64,7 @@ def open_classifier(
     `threads`: for one call. `providers`: names in PROVIDERS, the preferred one first; one that this machine cannot
     give is an error, never silently another. Raises ModelError when anything does not hold.
     """
-    session = _open_session(directory, threads, providers)
+    session = open_session(directory / MODEL_FILE, threads, providers)
     _check_interface(session, manifest, directory)
     classifier = Classifier(session, session.get_inputs()[0].name)
     _check_golden(classifier, manifest, directory)
@@ -86,43 +73,8 @@ def open_classifier(
 
 def unchecked_classifier(directory: Path, threads: int = 0) -> Classifier:
     """The model of `directory` before it has a golden prediction; for the trainer, which makes that."""
-    session = _open_session(directory, threads)
+    session = open_session(directory / MODEL_FILE, threads)
     return Classifier(session, session.get_inputs()[0].name)
-
-
-def _open_session(directory: Path, threads: int, providers: Sequence[str] = ("CPU",)) -> onnxruntime.InferenceSession:
-    wanted = _provider_names(providers)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(directory / MODEL_FILE, options, providers=wanted)
-    except Exception as error:  # ONNX Runtime has no common error class
-        raise ModelError(f"ONNX Runtime cannot load {directory / MODEL_FILE}: {error}") from error
-    # ONNX Runtime drops a provider that fails to start (no driver, say) with no more than a remark in its log.
-    dropped = [name for name in wanted if name not in session.get_providers()]
-    if dropped:
-        raise ModelError(f"The execution provider {dropped[0]} is installed but does not start on this machine.")
-    return session
-
-
-def _provider_names(providers: Sequence[str]) -> list[str]:
-    """ONNX Runtime's names of `providers`. Raises ModelError for one that is unknown or not installed."""
-    known = {name.lower(): full for name, full in PROVIDERS.items()}
-    there = onnxruntime.get_available_providers()
-    names = []
-    for provider in providers:
-        full = known.get(provider.lower())
-        if full is None:
-            raise ModelError(f"There is no execution provider '{provider}'; there are {', '.join(PROVIDERS)}.")
-        if full not in there:
-            installed = ", ".join(name for name, full in PROVIDERS.items() if full in there)
-            raise ModelError(
-                f"The execution provider {provider} is not part of the installed ONNX Runtime, which has {installed}. "
-                "Install the ONNX Runtime that has it (onnxruntime-gpu, onnxruntime-openvino), or leave it out."
-            )
-        names.append(full)
-    return names
 
 
 def _check_interface(session: onnxruntime.InferenceSession, manifest: ModelManifest, directory: Path) -> None:

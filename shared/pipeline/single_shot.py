@@ -1,0 +1,87 @@
+"""What single-shot face detectors of YuNet's kind share: a picture to their input, their twelve outputs to faces.
+
+Such a network reads a picture whose sides are multiples of 32 and looks at it through three grids, one cell for every 8,
+16 and 32 pixels. Each cell says whether it sees a face (`cls`, `obj`), where (`bbox`: centre from the cell's corner, in
+cells, and the logarithm of the size) and five points (`kps`).
+"""
+
+from typing import Any, Final, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from shared.pipeline.crop import Box
+from shared.pipeline.decode import BgrImage
+from shared.pipeline.detect import Detection, DetectorName, Landmarks, largest_first, shrink
+from shared.pipeline.session import Session
+
+INPUT: Final = "input"  # (1, 3, height, width) float32, BGR in 0 to 255
+STRIDES: Final = (8, 16, 32)
+OUTPUTS: Final = tuple(f"{kind}_{stride}" for stride in STRIDES for kind in ("cls", "obj", "bbox", "kps"))
+
+_LEAST_SIDE_PX: Final = 64  # the coarsest grid sees a face only with room around it
+_NMS_IOU: Final = 0.3
+_MOST_CANDIDATES: Final = 2000  # the most certain ones: about ten for each of 200 faces
+
+_Floats: TypeAlias = npt.NDArray[np.float32]
+
+
+class SingleShotDetector:
+    """A network of YuNet's kind, run by ONNX Runtime."""
+
+    def __init__(self, name: DetectorName, session: Session, max_side_px: int) -> None:
+        """`session` takes pictures of any size; `max_side_px`: larger pictures are searched at this size."""
+        self.name: DetectorName = name
+        self._session, self._max_side_px = session, max_side_px
+
+    def detect(self, image: BgrImage, min_confidence: float) -> list[Detection]:
+        small, scale = shrink(image, self._max_side_px)
+        pixels = to_input(small)
+        outputs = self._session.run(OUTPUTS, {INPUT: pixels})
+        rows = _without_doubles(_rows(outputs, pixels.shape[3], min_confidence))
+        return largest_first([_detection(row, scale) for row in rows.tolist()])
+
+
+def to_input(image: BgrImage) -> _Floats:
+    """The picture (H, W, 3) as (1, 3, height, width) float32, black to its right and below to fill the cells."""
+    height, width = image.shape[:2]
+    pixels = np.zeros((1, 3, _rounded_up(height), _rounded_up(width)), np.float32)
+    for channel, plane in enumerate(cv2.split(image)):
+        pixels[0, channel, :height, :width] = plane
+    return pixels
+
+
+def _rounded_up(side: int) -> int:
+    return max(_LEAST_SIDE_PX, -(-side // STRIDES[-1]) * STRIDES[-1])
+
+
+def _rows(outputs: Any, width: int, min_confidence: float) -> _Floats:
+    """Every cell that is certain enough, as a row: confidence, left, top, width, height, and the points' x, y."""
+    found = []
+    for number, stride in enumerate(STRIDES):
+        cls, obj, bbox, kps = (output[0] for output in outputs[4 * number : 4 * number + 4])
+        confidence = np.sqrt(np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1))
+        cells = np.flatnonzero(confidence >= min_confidence)
+        if not len(cells):
+            continue
+        corner = np.stack([cells % (width // stride), cells // (width // stride)], axis=1).astype(np.float32)
+        size = np.exp(bbox[cells, 2:]) * stride
+        centre = (corner + bbox[cells, :2]) * stride
+        points = (kps[cells].reshape(-1, 5, 2) + corner[:, np.newaxis]) * stride
+        found.append(np.hstack([confidence[cells, np.newaxis], centre - size / 2, size, points.reshape(-1, 10)]))
+    rows = np.concatenate(found) if found else np.empty((0, 15), np.float32)
+    return rows[np.isfinite(rows).all(axis=1)]
+
+
+def _without_doubles(rows: _Floats) -> _Floats:
+    """Of rows whose boxes overlap, the most certain one."""
+    boxes, confidences = rows[:, 1:5].tolist(), rows[:, 0].tolist()
+    return rows[np.asarray(cv2.dnn.NMSBoxes(boxes, confidences, 0.0, _NMS_IOU, 1.0, _MOST_CANDIDATES), np.intp)]
+
+
+def _detection(row: list[float], scale: float) -> Detection:
+    confidence, *values = row
+    left, top, width, height, *points = (value / scale for value in values)
+    landmarks: Landmarks = tuple(zip(points[::2], points[1::2], strict=True))  # type: ignore[assignment] # five of them
+    return Detection(Box(left, top, width, height), confidence, landmarks)

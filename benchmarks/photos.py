@@ -9,13 +9,9 @@ import csv
 from pathlib import Path
 
 from services.api.settings import Settings
-from shared.analyzer import Analyzer, Options
+from shared.analyzer import Options
+from shared.assembly import available_detectors, open_analyzer
 from shared.emotions import EMOTIONS
-from shared.manifest import load_manifest
-from shared.pipeline.classify import open_classifier
-from shared.pipeline.decode import ImageLimits
-from shared.pipeline.detect import Detector, HaarDetector
-from shared.pipeline.yunet import open_yunet
 
 
 def main() -> None:
@@ -26,14 +22,9 @@ def main() -> None:
     options, settings = parser.parse_args(), Settings()
     with (options.folder / "labels.csv").open(newline="") as file:
         labels = {row["file"]: row["emotion"] for row in csv.DictReader(file) if row["emotion"] in EMOTIONS}
-    detectors: list[Detector] = [HaarDetector(settings.detect_side_px)]
-    if settings.yunet_model.is_file():
-        detectors.append(open_yunet(settings.yunet_model, settings.detect_side_px))
     for directory in options.models or [settings.model]:
-        manifest = load_manifest(directory)
-        classifier = open_classifier(directory, manifest, threads=0)
-        for detector in detectors:
-            analyzer = Analyzer(manifest, classifier, detector, ImageLimits())
+        for detector in available_detectors(settings.yunet_model):
+            analyzer = open_analyzer(directory, detector, settings.yunet_model, threads=0)
             found = right = 0
             for name, emotion in labels.items():
                 faces = analyzer.analyze((options.folder / name).read_bytes(), Options()).faces
@@ -41,7 +32,7 @@ def main() -> None:
                 right += bool(faces) and faces[0].emotion == emotion
             total = len(labels)
             print(
-                f"{manifest.name} {manifest.version} {detector.name:6} face found in {found / total:6.1%}, "
+                f"{analyzer.model.name} {analyzer.model.version} {detector:6} face found in {found / total:6.1%}, "
                 f"right {right / total:6.1%} of {total} photos, {right / max(found, 1):6.1%} of those with a face"
             )
 

@@ -11,12 +11,9 @@ import numpy as np
 
 from benchmarks.scenes import scene_jpeg
 from services.api.settings import Settings
-from shared.analyzer import Analyzer, Options
-from shared.manifest import load_manifest
-from shared.pipeline.classify import open_classifier
+from shared.analyzer import Options
+from shared.assembly import available_detectors, open_analyzer
 from shared.pipeline.decode import ImageLimits, decode
-from shared.pipeline.detect import Detector, HaarDetector
-from shared.pipeline.yunet import open_yunet
 
 
 def milliseconds(function: Callable[[], object], at_least_s: float = 1.0) -> float:
@@ -34,29 +31,28 @@ def main() -> None:
     """Print a table; the last column is the ratio to the first row of each block."""
     cv2.setNumThreads(1)
     settings = Settings()
-    manifest = load_manifest(settings.model)
-    classifier = open_classifier(settings.model, manifest, threads=1)
-    detectors: list[Detector] = [HaarDetector(settings.detect_side_px)]
-    if settings.yunet_model.is_file():
-        detectors.append(open_yunet(settings.yunet_model, settings.detect_side_px))
+    analyzers = {
+        name: open_analyzer(settings.model, name, settings.yunet_model)
+        for name in reversed(available_detectors(settings.yunet_model))
+    }
+    manifest, classifier = analyzers["haar"].manifest, analyzers["haar"].classifier
     small, large = scene_jpeg(640, 480), scene_jpeg(4032, 3024)
     limits = ImageLimits()
-    everything = dataclasses.replace(limits, enough_side_px=limits.max_side_px)
+    everything = dataclasses.replace(limits, target_side_px=limits.max_side_px)
 
     print(f"one thread of {os.cpu_count()} CPUs; {manifest.name} {manifest.version} ({manifest.precision})")
     block(
         "decode 12 megapixels", {"whole": lambda: decode(large, everything), "reduced": lambda: decode(large, limits)}
     )
     picture = decode(small, limits).pixels
-    block("detect, 640x480", {d.name: lambda d=d: d.detect(picture, 0.6) for d in detectors})  # type: ignore[misc] # bound now
+    block("detect, 640x480", {n: lambda a=a: a.detector.detect(picture, 0.6) for n, a in analyzers.items()})  # type: ignore[misc] # bound now
     faces = np.random.default_rng(0).random((32, manifest.input.size_px, manifest.input.size_px, 1), np.float32)
     block(
         "classify, a face",
         {f"{n} in a batch": lambda n=n: classifier.classify(faces[:n]) for n in (1, 4, 32)},  # type: ignore[misc] # bound now
         per={"4 in a batch": 4, "32 in a batch": 32},
     )
-    ways = {d.name: Analyzer(manifest, classifier, d, limits) for d in detectors}
-    block("the whole way, 640x480", {n: lambda a=a: a.analyze(small, Options()) for n, a in ways.items()})  # type: ignore[misc] # bound now
+    block("the whole way, 640x480", {n: lambda a=a: a.analyze(small, Options()) for n, a in analyzers.items()})  # type: ignore[misc] # bound now
     print(f"memory of this process: {resident_mb():.0f} MB")
 
 

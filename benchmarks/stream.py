@@ -18,11 +18,11 @@ from websockets.asyncio.client import connect
 from benchmarks.pipeline import milliseconds
 from benchmarks.scenes import scene_jpeg
 from benchmarks.server import memory_mb, metric, server
-from services.api.service import open_analyzer, open_detector
 from services.api.settings import Settings
 from services.api.workers import available_cpus
-from shared.analyzer import Options
-from shared.pipeline.crop import Box
+from shared.analyzer import Analyzer, Options
+from shared.assembly import open_analyzer
+from shared.boxes import Box, intersection_over_union
 from shared.pipeline.decode import ImageLimits, decode
 from shared.tracking import Tracker
 
@@ -86,7 +86,7 @@ def one_session(url: str, frame: bytes, seconds: float) -> None:
 
 def many_sessions(url: str, frame: bytes, seconds: float) -> None:
     """Eight sessions that offer three times what the machine can do: shares, lag, drops, memory."""
-    analyzer = open_analyzer(Settings())
+    analyzer = served_analyzer()
     work = milliseconds(lambda: analyzer.analyze(frame, Options()))
     workers = Settings().workers or available_cpus()
     a_second = workers * 1000 / work * OVERLOAD / SESSIONS
@@ -114,7 +114,7 @@ def many_sessions(url: str, frame: bytes, seconds: float) -> None:
 
 def smoothing(seconds: float) -> None:
     """A face that does not change, with noise and jitter: how often the shown emotion changes, raw and smoothed."""
-    analyzer, rng = open_analyzer(Settings()), np.random.default_rng(0)
+    analyzer, rng = served_analyzer(), np.random.default_rng(0)
     picture = decode(scene_jpeg(640, 480), ImageLimits()).pixels
     face = cv2.GaussianBlur(picture, (0, 0), 4)  # as out of focus: two emotions are close, and noise decides
     tracker, seen = Tracker(Settings().smoothing_ms / 1000), defaultdict(list)
@@ -134,7 +134,8 @@ def smoothing(seconds: float) -> None:
 
 def every_second_frame() -> None:
     """Whether detecting in every second frame, and guessing the boxes between, would pay."""
-    analyzer, detector = open_analyzer(Settings()), open_detector(Settings())
+    analyzer = served_analyzer()
+    detector = analyzer.detector
     frame = scene_jpeg(640, 480)
     picture = decode(frame, ImageLimits()).pixels
     whole = milliseconds(lambda: analyzer.analyze(frame, Options()))
@@ -148,19 +149,17 @@ def every_second_frame() -> None:
         Box(2 * b.x - a.x, 2 * b.y - a.y, b.width, b.height) for a, b in zip(boxes[0::2], boxes[2::2], strict=False)
     ]
     seen = boxes[4::2][: len(guesses)]
-    overlaps = [overlap(guess, box) for guess, box in zip(guesses, seen, strict=False)]
+    overlaps = [intersection_over_union(guess, box) for guess, box in zip(guesses, seen, strict=False)]
     print("\ndetecting in every second frame, the boxes between guessed from the last two")
     print(f"  a frame with detection {whole:6.1f} ms   x1.00, of which detection {detect / whole:.2f}")
     print(f"  a frame on average     {whole - detect / 2:6.1f} ms   x{(whole - detect / 2) / whole:.2f}")
     print(f"  guessed against seen boxes: overlap {np.mean(overlaps):.2f} on average, {np.min(overlaps):.2f} at worst")
 
 
-def overlap(one: Box, other: Box) -> float:
-    """Intersection over union."""
-    width = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
-    height = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
-    both = max(width, 0) * max(height, 0)
-    return both / (one.width * one.height + other.width * other.height - both)
+def served_analyzer() -> Analyzer:
+    """The analyzer of the environment's model and detector."""
+    settings = Settings()
+    return open_analyzer(settings.model, settings.detector, settings.yunet_model)
 
 
 def stream_url(url: str) -> str:

@@ -27,9 +27,9 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 LIVE_RATE = 15.0  # frames a second of the film of a camera
-COLORS = {  # BGR
-    "angry": (44, 55, 201), "disgust": (1, 154, 122), "fear": (223, 80, 130), "happy": (0, 121, 183),
-    "neutral": (144, 133, 125), "sad": (225, 125, 47), "surprise": (159, 64, 214),
+COLORS = {
+    "angry": "#c9372c", "disgust": "#7a9a01", "fear": "#8250df", "happy": "#b77900",
+    "neutral": "#7d8590", "sad": "#2f7de1", "surprise": "#d6409f",
 }  # fmt: skip
 
 
@@ -96,7 +96,8 @@ def draw(picture: np.ndarray, faces: list[dict[str, Any]]) -> None:
     size = picture.shape[1] / 1100 + 0.2
     for face in faces:
         x, y, width, height = (face["box"][key] for key in ("x", "y", "width", "height"))
-        color, label = COLORS[face["emotion"]], f"{face['emotion']} {face['probabilities'][face['emotion']]:.0%}"
+        color = bytes.fromhex(COLORS[face["emotion"]][1:])[::-1]  # BGR
+        label = f"{face['emotion']} {face['probabilities'][face['emotion']]:.0%}"
         (text_width, text_height), _ = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
         top = y if y > text_height + 10 else y + height + text_height + 10
         cv2.rectangle(picture, (x, y), (x + width, y + height), color, 2)
@@ -124,7 +125,7 @@ def plot(faces: dict[int, list[list[Any]]], emotions: list[str], path: Path) -> 
     grid = figure.subplots(max(1, len(longest)), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (number, seen) in zip(grid, longest, strict=False):
         shares = np.array([row[7:] for row in seen], float).T
-        colors = [tuple(value / 255 for value in reversed(COLORS[emotion])) for emotion in emotions]
+        colors = [COLORS[emotion] for emotion in emotions]
         axes.stackplot([row[0] for row in seen], shares, labels=emotions, colors=colors)
         axes.set(ylim=(0, 1), ylabel=f"face {number}")
         axes.spines[["top", "right"]].set_visible(False)

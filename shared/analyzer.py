@@ -9,12 +9,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from shared.boxes import Box, DetectorName, PixelBox
 from shared.emotions import EMOTIONS
 from shared.manifest import ModelManifest
-from shared.pipeline.classify import FaceReader, Probabilities
-from shared.pipeline.crop import Box, crop, square_around
-from shared.pipeline.decode import GrayImage, ImageLimits, Picture, decode
-from shared.pipeline.detect import Detection, Detector, DetectorName
+from shared.pipeline.classify import FaceClassifier, Probabilities
+from shared.pipeline.crop import crop, square_around
+from shared.pipeline.decode import GreyImage, ImageLimits, Picture, decode
+from shared.pipeline.detect import Detection, Detector
 from shared.pipeline.preprocess import to_face, to_input, whole_as_face
 
 STAGES: Final = ("decode", "detect", "crop", "classify")
@@ -22,7 +23,7 @@ STAGES: Final = ("decode", "detect", "crop", "classify")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one request asks for. Without `detect` the whole picture is taken as one face."""
+    """What one request asks for. Without `detect` the whole picture is treated as one face."""
 
     detect: bool = True
     max_faces: int = 32
@@ -30,20 +31,10 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class PixelBox:
-    """Whole pixels of the displayed image, inside it."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-
-
-@dataclass(frozen=True, slots=True)
 class Face:
-    """One face and how it looks: `probabilities` in the order of EMOTIONS, summing to 1.
+    """One face and its expression: `probabilities` in the order of EMOTIONS, summing to 1.
 
-    `confidence` is the detection's, None where nothing was detected because the picture was said to be a face.
+    `confidence` is the detector's; None where detection was skipped because the picture is itself a face.
     """
 
     box: PixelBox
@@ -66,7 +57,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """One image: its displayed size, its faces with the largest first, how long each stage took, and who answered."""
+    """One image: its displayed size, its faces, largest first, the time each stage took, and which model answered."""
 
     width: int
     height: int
@@ -80,15 +71,15 @@ class Analyzer:
     """A model, a detector and limits. Safe to share between threads."""
 
     manifest: ModelManifest
-    classifier: FaceReader
+    classifier: FaceClassifier
     detector: Detector
     limits: ImageLimits
 
     def analyze(self, data: bytes, options: Options) -> Analysis:
         """Faces in one encoded image, largest first, each with seven probabilities.
 
-        Raises UndecodableImage, UnsupportedImage, ImageTooLarge or ImageTooSmall; an image without a face is an
-        empty Analysis.
+        Raises UndecodableImage, UnsupportedImage, ImageTooLarge or ImageTooSmall; an image without a face gives
+        an Analysis without faces.
         """
         clock = _Clock()
         with clock.stage("decode"):
@@ -114,19 +105,19 @@ class Analyzer:
         return Model(self.manifest.name, self.manifest.version, self.detector.name)
 
     def _detect(self, picture: Picture, options: Options) -> Sequence[Detection | None]:
-        """The faces of a picture; None is the whole picture, which was said to be one face."""
+        """The faces of a picture; None stands for the whole picture, treated as one face."""
         if not options.detect:
             return [None]
         return self.detector.detect(picture.pixels, options.min_confidence)[: options.max_faces]
 
-    def _crop(self, picture: Picture, detection: Detection | None) -> GrayImage:
+    def _crop(self, picture: Picture, detection: Detection | None) -> GreyImage:
         size_px = self.manifest.input.size_px
         if detection is None:
             return whole_as_face(picture.pixels, size_px)
         square = square_around(detection.box, self.manifest.crop[self.detector.name])
         return to_face(crop(picture.pixels, square), size_px)
 
-    def _classify(self, crops: Sequence[GrayImage]) -> Probabilities:
+    def _classify(self, crops: Sequence[GreyImage]) -> Probabilities:
         size_px = self.manifest.input.size_px
         faces = np.stack(crops) if crops else np.empty((0, size_px, size_px), np.uint8)
         return self.classifier.classify(to_input(faces))
@@ -151,7 +142,7 @@ def _face(picture: Picture, detection: Detection | None, probabilities: npt.NDAr
 
 
 def _displayed(box: Box, picture: Picture) -> PixelBox:
-    """The part of `box` inside the picture, in whole displayed pixels, at least one each way."""
+    """The part of `box` inside the picture, in whole displayed pixels, at least 1x1."""
     left = min(max(round(box.x * picture.scale), 0), picture.width - 1)
     top = min(max(round(box.y * picture.scale), 0), picture.height - 1)
     right = min(max(round((box.x + box.width) * picture.scale), left + 1), picture.width)

@@ -1,33 +1,25 @@
-"""Boxes and labels drawn over a picture, for people."""
+"""Draws boxes and labels on a picture, for people."""
 
 from typing import Final, Literal, TypeAlias
 
 import cv2
 
 from shared.analyzer import Face
+from shared.emotions import EMOTION_COLORS
 from shared.pipeline.decode import BgrImage
 
 ImageKind: TypeAlias = Literal["jpeg", "png"]
 
-_BGR: Final = {  # as on the demo page
-    "angry": (44, 55, 201),
-    "disgust": (1, 154, 122),
-    "fear": (223, 80, 130),
-    "happy": (0, 121, 183),
-    "neutral": (144, 133, 125),
-    "sad": (225, 125, 47),
-    "surprise": (159, 64, 214),
-}
 _WHITE: Final = (255, 255, 255)
 
 
 def annotate(image: BgrImage, faces: tuple[Face, ...]) -> BgrImage:
-    """`image` (H, W, 3) with the box, the emotion and its probability of each face drawn into it."""
+    """`image` (H, W, 3) with each face's box, emotion and probability drawn on it, in place."""
     drawn = image
     scale = max(0.35, drawn.shape[1] / 1200)
     thickness = max(1, round(scale * 1.6))
     for face in faces:
-        box, color = face.box, _BGR[face.emotion]
+        box, color = face.box, _bgr(EMOTION_COLORS[face.emotion])
         label = f"{face.emotion} {max(face.probabilities):.0%}"
         (width, height), below = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
         tag = height + below + 4
@@ -38,6 +30,12 @@ def annotate(image: BgrImage, faces: tuple[Face, ...]) -> BgrImage:
         place = (left + 2, top + height + 2)
         cv2.putText(drawn, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, _WHITE, thickness, cv2.LINE_AA)
     return drawn
+
+
+def _bgr(color: str) -> tuple[int, int, int]:
+    """OpenCV's form of a colour given as #rrggbb."""
+    red, green, blue = bytes.fromhex(color[1:])
+    return blue, green, red
 
 
 def encode(image: BgrImage, kind: ImageKind) -> bytes:

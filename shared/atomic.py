@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that appear complete or not at all."""
 
 import os
 import tempfile
@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the place of `path` only when the block ends without an error.
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; it replaces `path` only when the block ends without an error.
 
-    Raises OSError as the file system does (a full disk, say): `path` then still holds what it held before.
+    Raises OSError as the file system does (a full disk, say); `path` is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays: libraries choose the format by it.
+    # The suffix stays: libraries choose the format from it.
     beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield beside
@@ -24,16 +24,16 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` as UTF-8, whole or not at all."""
-    with written_whole(path) as beside:
+    """Write `text` to `path` as UTF-8, completely or not at all."""
+    with atomic_file(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def directory_written_whole(path: Path) -> Iterator[Path]:
-    """A fresh folder to fill; it takes the place of `path` only when the block ends without an error.
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """An empty folder to fill; it replaces `path` only when the block ends without an error.
 
-    Raises OSError as the file system does: `path` then still holds what it held before.
+    Raises OSError as the file system does; `path` is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:

@@ -1,21 +1,21 @@
-"""What can go wrong on the way from bytes to emotions.
+"""Everything that can go wrong on the way from bytes to emotions.
 
     MienError
-    ├── ImageError                 the picture is at fault
-    │   ├── UndecodableImage       of a kind we read, but broken
-    │   ├── UnsupportedImage       not a kind we read
+    ├── ImageError                 a fault of the picture
+    │   ├── UndecodableImage       a supported format, but broken
+    │   ├── UnsupportedImage       not a supported format
     │   ├── ImageTooLarge          more pixels than the limit
-    │   └── ImageTooSmall          fewer pixels than a face needs
-    ├── DetectorError              a face detector that cannot be had
-    ├── ModelError                 a model directory that must not be served
+    │   └── ImageTooSmall          too small to hold a face
+    ├── DetectorError              a face detector that is unavailable
+    ├── ModelError                 a model that fails verification
     └── TrainerError               see services/trainer/errors.py
 
-None of them knows HTTP: `services/api/errors.py` gives each its status.
+None of them knows HTTP: `services/api/errors.py` maps each to a status.
 """
 
 
 class MienError(Exception):
-    """Anything that we foresee; its message says what to do about it."""
+    """Any error we expect; its message says what to do about it."""
 
 
 class ImageError(MienError):
@@ -23,24 +23,24 @@ class ImageError(MienError):
 
 
 class UndecodableImage(ImageError):
-    """Of a kind we read, but empty, cut short or corrupt."""
+    """A supported format, but empty, truncated or corrupt."""
 
 
 class UnsupportedImage(ImageError):
-    """Not a kind of image that we read."""
+    """Not a supported image format."""
 
 
 class ImageTooLarge(ImageError):
-    """More pixels, or a longer side, than the limits allow; known from the header, before decoding."""
+    """More pixels or a longer side than allowed; checked in the header, before decoding."""
 
 
 class ImageTooSmall(ImageError):
-    """A side shorter than the smallest face that can be read."""
+    """A side too short to hold a readable face."""
 
 
 class DetectorError(MienError):
-    """A face detector that was asked for cannot be had."""
+    """The face detector that was asked for is unavailable."""
 
 
 class ModelError(MienError):
-    """A model directory is incomplete, was changed, or does not do what its manifest says."""
+    """A model directory is incomplete, was modified, or does not do what its manifest says."""

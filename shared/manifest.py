@@ -1,4 +1,4 @@
-"""models/<name>/: what a model is, what it reads, how good it is, and how to tell that nobody changed it."""
+"""models/<name>/: what a model is, its input, how good it is, and how to verify that it is unchanged."""
 
 import base64
 import hashlib
@@ -11,10 +11,9 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.atomic import write_text
+from shared.boxes import CropGeometry, DetectorName
 from shared.emotions import EMOTIONS
 from shared.errors import ModelError
-from shared.pipeline.crop import CropGeometry
-from shared.pipeline.detect import DetectorName
 
 MODEL_FILE: Final = "model.onnx"
 MANIFEST_FILE: Final = "manifest.json"
@@ -40,7 +39,7 @@ class InputSpec(_Section):
 
 
 class Golden(_Section):
-    """One face and what the model answers to it; a runtime that answers otherwise must not serve."""
+    """One face and the model's answer to it; a runtime that answers differently must not serve."""
 
     face: str  # base64 of (size_px, size_px) uint8
     probabilities: Annotated[tuple[Share, ...], Field(min_length=len(EMOTIONS), max_length=len(EMOTIONS))]
@@ -60,7 +59,7 @@ class Golden(_Section):
 
 
 class ModelManifest(_Section):
-    """Everything that is to be known about a model beside its weights; every figure as the trainer wrote it."""
+    """Everything known about a model besides its weights; every figure as the trainer wrote it."""
 
     format: Literal[1] = FORMAT
     name: str
@@ -76,7 +75,7 @@ class ModelManifest(_Section):
     parameters: int
     training: dict[str, Any]  # data hash, commit, seed, epochs, configuration, versions
     metrics: dict[str, Any]  # by split
-    robustness: dict[str, Any] | None = None  # accuracy when pictures get worse, where it was measured
+    robustness: dict[str, Any] | None = None  # accuracy on degraded pictures, where measured
     license: str
 
     @model_validator(mode="after")
@@ -85,11 +84,13 @@ class ModelManifest(_Section):
             raise ValueError(f"input.scale is {self.input.scale}; faces are multiplied by {SCALE}")
         for name, place in self.crop.items():
             if not (place.width > 0 and place.height > 0 and math.isfinite(place.x) and math.isfinite(place.y)):
-                raise ValueError(f"crop.{name} is no place in an image")
+                raise ValueError(f"crop.{name} is not a valid box")
         try:
             self.golden.pixels(self.input.size_px)
         except ValueError as error:
-            raise ValueError(f"golden.face is no face of {self.input.size_px} pixels a side: {error}") from error
+            raise ValueError(
+                f"golden.face is not a face of {self.input.size_px}x{self.input.size_px} pixels: {error}"
+            ) from error
         return self
 
     def save(self, directory: Path) -> None:
@@ -105,7 +106,7 @@ def sha256_of(path: Path) -> str:
 def load_manifest(directory: Path) -> ModelManifest:
     """The manifest of a model directory, its model.onnx verified against it.
 
-    Raises ModelError when a file is missing, when the hash does not hold, or for other labels than ours.
+    Raises ModelError when a file is missing, when the hash differs, or when the labels are not ours.
     """
     path = directory / MANIFEST_FILE
     try:
@@ -117,10 +118,10 @@ def load_manifest(directory: Path) -> ModelManifest:
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "the file"
-        raise ModelError(f"{path} is not a manifest of ours: {where}: {fault['msg']}.") from error
+        raise ModelError(f"{path} is not a valid manifest: {where}: {fault['msg']}.") from error
     if manifest.labels != EMOTIONS:
         raise ModelError(
-            f"{path} has the labels {', '.join(manifest.labels)}; ours are {', '.join(EMOTIONS)}, in this order."
+            f"{path} has the labels {', '.join(manifest.labels)}; they must be {', '.join(EMOTIONS)}, in this order."
         )
     try:
         actual = sha256_of(directory / MODEL_FILE)
@@ -130,6 +131,6 @@ def load_manifest(directory: Path) -> ModelManifest:
         ) from error
     if actual != manifest.sha256:
         raise ModelError(
-            f"{directory / MODEL_FILE} is not the file that its manifest describes (sha256 {actual[:12]}…). Export it again."
+            f"{directory / MODEL_FILE} is not the file its manifest describes: its sha256 is {actual[:12]}…. Export it again."
         )
     return manifest

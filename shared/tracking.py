@@ -8,11 +8,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Final
 
-from shared.analyzer import Face, PixelBox
+from shared.analyzer import Face
+from shared.boxes import PixelBox, intersection_over_union
 from shared.emotions import EMOTIONS
 
 _SURVIVES_S: Final = 0.7  # without being seen: a blink of the detector, a hand passing
-_LEAST_OVERLAP: Final = 0.1  # intersection over union of the same face in two frames…
+_MIN_OVERLAP: Final = 0.1  # intersection over union of the same face in two frames…
 _NEAR: Final = 0.6  # …or its centre moved by no more than this share of its size
 _MARGIN: Final = 0.08  # by which another emotion must lead before it is shown
 
@@ -93,18 +94,11 @@ class Tracker:
 
 def closeness(one: PixelBox, other: PixelBox) -> float:
     """How likely two boxes of successive frames are one face: 0 is not at all, 2 the very same place."""
-    overlap = _intersection_over_union(one, other)
+    overlap = intersection_over_union(one, other)
     size = math.sqrt(math.sqrt(one.width * one.height * other.width * other.height))
     across = (one.x + one.width / 2) - (other.x + other.width / 2)
     down = (one.y + one.height / 2) - (other.y + other.height / 2)
     distance = math.hypot(across, down) / size
-    if overlap < _LEAST_OVERLAP and distance > _NEAR:
+    if overlap < _MIN_OVERLAP and distance > _NEAR:
         return 0.0
     return overlap + max(0.0, 1 - distance)
-
-
-def _intersection_over_union(one: PixelBox, other: PixelBox) -> float:
-    width = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
-    height = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
-    both = max(width, 0) * max(height, 0)
-    return both / (one.width * one.height + other.width * other.height - both)

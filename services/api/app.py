@@ -10,19 +10,19 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, start_http_server
 
-from services.api import errors
-from services.api.middleware import LastResort, RequestContext
+from services.api import errors, openapi
+from services.api.middleware import CatchAll, RequestContext
 from services.api.routes import health, metrics, model, page, predict, stream
 from services.api.service import Service
 from services.api.settings import Settings
 from services.api.telemetry import Telemetry
 
-VERSION: Final = "0.1.0"
+VERSION: Final = "0.2.0"  # of pyproject.toml; a test compares
 _DESCRIPTION: Final = """
-Video goes through the WebSocket `/stream`, which this page cannot show: a binary message is one encoded image and is
-answered by one JSON message with faces that keep their `id`. `docs/api.md` describes it, `/` shows it.
+Video uses the WebSocket `/stream`, which this page cannot show: each binary message is one encoded image, answered by
+one JSON message with faces that keep their `id`. See `docs/api.md`; the page at `/` uses it.
 """
-_NOT_TRACED: Final = ("/livez", "/readyz", "/healthz", "/metrics", "/web")
+_UNTRACED: Final = ("/livez", "/readyz", "/healthz", "/metrics", "/web")
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -33,11 +33,11 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.service = service = Service(settings, telemetry)
         await anyio.to_thread.run_sync(service.load)
-        with _own_port(settings, telemetry):
+        with _metrics_port(settings, telemetry):
             yield
-        await anyio.to_thread.run_sync(service.close)
+        await service.close()
 
-    # The documentation page brings its scripts along: it works without the internet, and tells nobody who reads it.
+    # The documentation page is served with its own scripts: it works offline, and nobody learns who reads it.
     app = FastAPIOffline(
         title="Mien",
         version=VERSION,
@@ -45,13 +45,14 @@ def create_app(settings: Settings) -> FastAPI:
         description=_DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
+        generate_unique_id_function=openapi.operation_id,
         swagger_ui_parameters={"tryItOutEnabled": True},
-        # Traces by OpenTelemetry's standard variables (extra otel). Its metrics would be ours again, and its logs carry
+        # Traces by OpenTelemetry's standard variables (extra otel). Its metrics would repeat ours, and its logs contain
         # what clients sent.
-        telemetry={"auto_configure": True, "metrics": False, "logs": False, "exclude": _is_not_traced},
+        telemetry={"auto_configure": True, "metrics": False, "logs": False, "exclude": _is_untraced},
     )
-    # The last one added is the outermost: an id for everything, also for what CORS answers, and CORS on every answer.
-    app.add_middleware(LastResort)
+    # The last one added is the outermost: every answer gets an id, also those of CORS, and every error has CORS headers.
+    app.add_middleware(CatchAll)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -62,21 +63,22 @@ def create_app(settings: Settings) -> FastAPI:
         )
     app.add_middleware(RequestContext, telemetry=telemetry)
     errors.install(app)
-    if settings.metrics_port is None:
-        app.include_router(metrics.router)
     for router in (predict.router, stream.router, model.router, health.router, page.router):
         app.include_router(router)
+    if settings.metrics_port is None:
+        app.include_router(metrics.router)
     page.mount_files(app)
+    openapi.install(app)
     return app
 
 
-def _is_not_traced(scope: MutableMapping[str, Any]) -> bool:
-    return str(scope.get("path", "")).startswith(_NOT_TRACED)
+def _is_untraced(scope: MutableMapping[str, Any]) -> bool:
+    return str(scope.get("path", "")).startswith(_UNTRACED)
 
 
 @contextmanager
-def _own_port(settings: Settings, telemetry: Telemetry) -> Iterator[None]:
-    """Serve /metrics on a port of its own for as long as the block lasts, where one is set."""
+def _metrics_port(settings: Settings, telemetry: Telemetry) -> Iterator[None]:
+    """Serve /metrics on its own port, if one is set, while the block lasts."""
     if settings.metrics_port is None:
         yield
         return

@@ -1,104 +1,74 @@
-"""Every error that a client can see, and the one handler that tells it (RFC 9457).
-
-    MienError
-    ├── ImageError, ModelError, …     raised by the pipeline, see shared/errors.py
-    └── ServiceError                  raised by the service
-        ├── BadForm              400  a body that is not what its Content-Type says
-        ├── Unauthorized         401  no API key, or not one of ours
-        ├── SlowUpload           408  the body did not come on
-        ├── PayloadTooLarge      413  more bytes than the limit
-        ├── UnsupportedForm      415  a Content-Type that carries no image for us
-        ├── MissingImage         422  a form without the field, JSON without the key
-        ├── NotReady             503  no model can be served
-        └── Overloaded           503  the queue is full; Retry-After says when
+"""Maps every fault to what a client sees: status, code and application/problem+json (RFC 9457).
 
 Nothing else in the project knows HTTP status codes. A client never gets a traceback.
 """
 
 import logging
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from services.api.faults import (
+    BadForm,
+    MissingImage,
+    NotReady,
+    Overloaded,
+    PayloadTooLarge,
+    SlowUpload,
+    Unauthorized,
+    UnsupportedForm,
+)
 from shared.errors import ImageTooLarge, ImageTooSmall, MienError, UndecodableImage, UnsupportedImage
 
 MEDIA_TYPE: Final = "application/problem+json"
 _logger = logging.getLogger(__name__)
 
 
-class ServiceError(MienError):
-    """The request cannot be served; each kind has its status and code."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a kind of fault is answered."""
 
-    status: ClassVar[int]
-    code: ClassVar[str]
-    retry_after_s: ClassVar[int | None] = None
-
-
-class BadForm(ServiceError):
-    """The body is not what its Content-Type says."""
-
-    status, code = 400, "bad_form"
+    status: int
+    code: str
+    retry_after_s: int | None = None
 
 
-class Unauthorized(ServiceError):
-    """No API key, or not one of ours."""
-
-    status, code = 401, "unauthorized"
-
-
-class SlowUpload(ServiceError):
-    """The body did not come on."""
-
-    status, code = 408, "slow_upload"
-
-
-class PayloadTooLarge(ServiceError):
-    """More bytes than the limit."""
-
-    status, code = 413, "payload_too_large"
-
-
-class UnsupportedForm(ServiceError):
-    """A Content-Type that carries no image for us."""
-
-    status, code = 415, "unsupported_form"
-
-
-class MissingImage(ServiceError):
-    """A form without the field, or JSON without the key."""
-
-    status, code = 422, "missing_image"
-
-
-class NotReady(ServiceError):
-    """No model can be served, for the reason that the message gives."""
-
-    status, code, retry_after_s = 503, "not_ready", 5
-
-
-class Overloaded(ServiceError):
-    """As many images wait as may."""
-
-    status, code, retry_after_s = 503, "overloaded", 1
-
-
-_IMAGE_ERRORS: Final[dict[type[Exception], tuple[int, str]]] = {
-    UndecodableImage: (400, "undecodable_image"),
-    ImageTooLarge: (413, "image_too_large"),
-    UnsupportedImage: (415, "unsupported_image"),
-    ImageTooSmall: (422, "image_too_small"),
+INTERNAL: Final = Answer(500, "internal")
+# A fault is answered by its own class, or else by the nearest class that it derives from.
+_ANSWERS: Final[dict[type, Answer]] = {
+    UndecodableImage: Answer(400, "undecodable_image"),
+    BadForm: Answer(400, "bad_form"),
+    Unauthorized: Answer(401, "unauthorized"),
+    SlowUpload: Answer(408, "slow_upload"),
+    PayloadTooLarge: Answer(413, "payload_too_large"),
+    ImageTooLarge: Answer(413, "image_too_large"),
+    UnsupportedForm: Answer(415, "unsupported_form"),
+    UnsupportedImage: Answer(415, "unsupported_image"),
+    MissingImage: Answer(422, "missing_image"),
+    ImageTooSmall: Answer(422, "image_too_small"),
+    NotReady: Answer(503, "not_ready", retry_after_s=5),
+    Overloaded: Answer(503, "overloaded", retry_after_s=1),
+}
+DESCRIPTIONS: Final = {
+    400: "The image is truncated or corrupt, or the body does not match its Content-Type.",
+    401: "The API key is missing or wrong.",
+    408: "The upload stalled.",
+    413: "Too many bytes or pixels.",
+    415: "Not a supported image format; the detail lists those that are.",
+    422: "A parameter is out of range, or the request has no image.",
+    500: "The service failed; its log has the request_id.",
+    503: "The service is overloaded or not ready; Retry-After says when to try again.",
 }
 
 
-def describe(error: Exception) -> tuple[int, str]:
-    """The status and code of an error; 500 for one that is our own fault."""
-    if isinstance(error, ServiceError):
-        return error.status, error.code
-    return _IMAGE_ERRORS.get(type(error), (500, "internal"))
+def answer_to(error: BaseException) -> Answer:
+    """How `error` is answered; INTERNAL for a fault of the service itself."""
+    return next((_ANSWERS[kind] for kind in type(error).__mro__ if kind in _ANSWERS), INTERNAL)
 
 
 def problem(
@@ -119,51 +89,50 @@ def problem(
 
 
 def install(app: FastAPI) -> None:
-    """Let every error of `app` be answered as a problem; middleware.LastResort does so with what nobody foresaw."""
-    app.add_exception_handler(MienError, _foreseen)
+    """Answer every error of `app` with a problem; middleware.CatchAll does so for unexpected ones."""
+    app.add_exception_handler(MienError, _expected)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
 
 
-def unforeseen(request: Request, error: Exception) -> JSONResponse:
-    """The answer to our own fault; what it was stands in the log beside the request's id."""
+def unexpected(request: Request, error: Exception) -> JSONResponse:
+    """The answer to a fault of the service itself; the log has the details under the request's id."""
     log_fault(error, getattr(request.state, "request_id", ""))
-    return problem(request, 500, "internal", "The service failed at this request; its log has the request_id.")
+    return problem(request, INTERNAL.status, INTERNAL.code, "The service failed; its log has the request_id.")
 
 
 def log_fault(error: Exception, request_id: str) -> None:
-    """Log an error that is our own fault, with everything that helps to find it."""
+    """Log a fault of the service itself, with its traceback."""
     _logger.error("request failed", exc_info=error, extra={"request_id": request_id})
 
 
-async def _foreseen(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, MienError)
-    status, code = describe(error)
-    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        return unforeseen(request, error)
+async def _expected(request: Request, error: Exception) -> JSONResponse:
+    answer = answer_to(error)
+    if answer is INTERNAL:
+        return unexpected(request, error)
     headers = {}
-    if isinstance(error, ServiceError) and error.retry_after_s:
-        headers["Retry-After"] = str(error.retry_after_s)
-    if status == HTTPStatus.UNAUTHORIZED:
+    if answer.retry_after_s:
+        headers["Retry-After"] = str(answer.retry_after_s)
+    if answer.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    return problem(request, status, code, str(error), headers)
+    return problem(request, answer.status, answer.code, str(error), headers)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     faults = [_fault(fault) for fault in error.errors()]
     if any(fault["type"] == "extra_forbidden" for fault in error.errors()):
-        faults.append("there are detect (true or false), max_faces and min_confidence")
+        faults.append("the parameters are detect, max_faces and min_confidence")
     return problem(request, 422, "invalid_parameter", "; ".join(faults) + ".")
 
 
 def _fault(fault: dict[str, Any]) -> str:
-    """One wrong parameter in words."""
+    """One invalid parameter in words."""
     name, kind = ".".join(map(str, fault["loc"][1:])), fault["type"]
     if kind == "extra_forbidden":
-        return f"{name} is no parameter"
+        return f"{name} is not a parameter"
     if kind == "bool_parsing":
-        return f"{name} is true or false, not '{fault['input']}'"
+        return f"{name} must be true or false, not '{fault['input']}'"
     return f"{name}: {fault['msg']} (given: {fault['input']})"
 
 
@@ -173,7 +142,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     headers = dict(error.headers or {})
     detail = str(error.detail)
     if status == HTTPStatus.NOT_FOUND and detail == phrase:
-        detail = "There is nothing at this path; /docs lists what there is. /stream is a WebSocket."
+        detail = "There is nothing at this path; see /docs. /stream is a WebSocket."
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        detail = f"This path does not take {request.method}; it takes {headers.get('Allow', 'another method')}."
+        detail = f"This path does not accept {request.method}; use {headers.get('Allow', 'another method')}."
     return problem(request, status, phrase.lower().replace(" ", "_"), detail, headers)

@@ -1,4 +1,4 @@
-"""`python -m services.api.fetch_yunet`: bring YuNet, the better face detector, where the network gives it."""
+"""`python -m services.api.fetch_yunet`: fetch YuNet, the better face detector, where the network allows it."""
 
 import hashlib
 import http.client
@@ -9,50 +9,50 @@ import urllib.request
 from typing import Final
 
 from services.api.settings import Settings
-from shared.atomic import written_whole
+from shared.atomic import atomic_file
 
 SHA256: Final = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
-# YuNet is MIT-licensed; the first is where its authors keep it now, the second where they did.
+# YuNet is MIT-licensed. The first is its authors' current home for it, the second the former one.
 SOURCES: Final = (
     "https://huggingface.co/opencv/face_detection_yunet/resolve/main/face_detection_yunet_2023mar.onnx",
     "https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/face_detection_yunet/face_detection_yunet_2023mar.onnx",
 )
-TIMEOUT_S: Final = 10.0  # for all of them together
-_LARGEST_BYTES: Final = 5_000_000
+TIMEOUT_S: Final = 10.0  # for all sources together
+_MAX_BYTES: Final = 5_000_000
 
 
 def fetch(sources: tuple[str, ...] = SOURCES, timeout_s: float = TIMEOUT_S) -> bytes:
-    """YuNet's model file from the first source that gives the right one in time. Raises OSError that says why none did."""
+    """YuNet's model file from the first source that has it in time. Raises OSError with each source's reason."""
     deadline, reasons = time.monotonic() + timeout_s, []
     for source in sources:
         left_s = max(0.1, deadline - time.monotonic())
         try:
             with urllib.request.urlopen(source, timeout=left_s) as response:  # noqa: S310 # the sources are ours
-                data = bytes(response.read(_LARGEST_BYTES))
+                data = bytes(response.read(_MAX_BYTES))
         except (OSError, http.client.HTTPException) as error:
             reasons.append(f"{urllib.parse.urlsplit(source).hostname}: {error}")
             continue
         if hashlib.sha256(data).hexdigest() == SHA256:
             return data
-        reasons.append(f"{urllib.parse.urlsplit(source).hostname}: another file")
+        reasons.append(f"{urllib.parse.urlsplit(source).hostname}: a different file")
     raise OSError("; ".join(reasons))
 
 
-def main() -> int:
-    """Fetch unless it is there; 1 with the reason and the way out when it cannot be had."""
+def main(sources: tuple[str, ...] = SOURCES) -> int:
+    """Fetch unless it is installed; 1, with the reason and the remedy, when it is unavailable."""
     path = Settings().yunet_model
     if path.is_file():
         print(f"YuNet is at {path}.")
         return 0
     try:
-        data = fetch()
+        data = fetch(sources)
     except OSError as error:
         print(
-            f"YuNet could not be fetched ({error}); faces are found by Haar, which is slower and misses more of them. To "
-            f"add YuNet later: `make yunet` where the network allows it, or put {SOURCES[0]} at {path}."
+            f"YuNet could not be fetched ({error}). Haar will find faces instead; it is slower and misses more of them. "
+            f"To add YuNet later, run `make yunet` where the network allows it, or save {SOURCES[0]} as {path}."
         )
         return 1
-    with written_whole(path) as beside:
+    with atomic_file(path) as beside:
         beside.write_bytes(data)
     print(f"YuNet was fetched to {path}.")
     return 0

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 
 LogFormat: TypeAlias = Literal["auto", "json", "text"]
-# What a record always has; the rest is what a caller put beside its message.
+# What every record has; the rest is what a caller passed as `extra`.
 _COMMON: Final = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "websocket", "taskName"}
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
@@ -28,7 +28,7 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """What a person reads: time, level, message, and what was put beside it."""
+    """For people: time, level, message and extras."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
@@ -43,13 +43,14 @@ def configure(log_format: LogFormat, level: str) -> None:
     as_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler()
     handler.setFormatter(TextLines() if as_text else JsonLines())
-    handler.addFilter(_tells_no_address)
+    handler.addFilter(_has_no_address)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
-def _tells_no_address(record: logging.LogRecord) -> bool:
-    """Leave out uvicorn's lines about WebSockets: they hold addresses and queries, and we have a line of our own."""
-    return not (record.name == "uvicorn.error" and ("WebSocket" in record.msg or record.msg.startswith("connection ")))
+def _has_no_address(record: logging.LogRecord) -> bool:
+    """Drop uvicorn's lines about WebSockets: they contain addresses and queries, and we log a line of our own."""
+    text = str(record.msg)  # logging takes any object as a message
+    return not (record.name == "uvicorn.error" and ("WebSocket" in text or text.startswith("connection ")))
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Around every request: its id, its time, its line in the log, its place in the metrics, and the last resort."""
+"""Around every request: its id, its duration, its log line, its metrics, and an answer to unexpected errors."""
 
 import logging
 import re
@@ -10,13 +10,13 @@ from urllib.parse import quote
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.api.errors import unforeseen
+from services.api.errors import unexpected
 from services.api.telemetry import Telemetry
 
-_SANE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_VALID_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS: Final = {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
 UNMATCHED: Final = "unmatched"  # unknown paths share one label
-GONE: Final = 499  # as nginx calls it: nobody was there to be answered
+CLIENT_CLOSED_REQUEST: Final = 499  # nginx's status for a client that left before the answer
 _logger = logging.getLogger("mien.access")
 
 
@@ -46,7 +46,7 @@ class RequestContext:
         try:
             await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
-            status = GONE
+            status = CLIENT_CLOSED_REQUEST
         finally:
             self._telemetry.in_flight.dec()
             self._record(scope, status, time.perf_counter() - started)
@@ -57,7 +57,7 @@ class RequestContext:
         labels = (route, method, f"{status // 100}xx")
         self._telemetry.requests.labels(*labels).inc()
         self._telemetry.request_seconds.labels(*labels).observe(seconds)
-        code = state.get("error_code") or ("disconnected" if status == GONE else "internal")
+        code = state.get("error_code") or ("disconnected" if status == CLIENT_CLOSED_REQUEST else "internal")
         if status >= 400:
             self._telemetry.errors.labels(code).inc()
         if code in ("overloaded", "not_ready", "unauthorized"):
@@ -69,12 +69,12 @@ class RequestContext:
             **({"code": code} if status >= 400 else {}),
             **({"timings_ms": state["timings_ms"]} if "timings_ms" in state else {}),
         }
-        # Quoted again: a path may hold line breaks and whatever a terminal obeys.
+        # Quoted again: a path may contain line breaks and terminal control characters.
         _logger.info("%s %s", scope["method"], quote(scope["path"]), extra=details)
 
 
-class LastResort:
-    """Answers what nobody foresaw as a problem, and logs it once, with the request's id."""
+class CatchAll:
+    """Answers unexpected errors with a problem, and logs each once, with the request's id."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -83,11 +83,11 @@ class LastResort:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun = False
+        started_answer = False
 
         async def watched(message: Message) -> None:
-            nonlocal begun
-            begun = begun or message["type"] == "http.response.start"
+            nonlocal started_answer
+            started_answer = started_answer or message["type"] == "http.response.start"
             await send(message)
 
         try:
@@ -95,13 +95,13 @@ class LastResort:
         except ClientDisconnect:
             raise
         except Exception as error:
-            response = unforeseen(Request(scope), error)
-            if begun:  # too late for an answer: the connection is cut
+            response = unexpected(Request(scope), error)
+            if started_answer:  # too late for a problem: close the connection
                 raise
             await response(scope, receive, send)
 
 
 def _request_id(request: Request) -> str:
-    """The client's own id where it is sane, a fresh one otherwise."""
+    """The client's own id if it is valid, a new one otherwise."""
     given = request.headers.get("x-request-id", "")
-    return given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _VALID_ID.fullmatch(given) else uuid.uuid4().hex

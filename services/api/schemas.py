@@ -1,4 +1,4 @@
-"""What the API answers and asks, as clients see it."""
+"""Requests and answers of the API, as clients see them."""
 
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -45,7 +45,8 @@ class FaceModel(BaseModel):
 
     box: BoxModel
     confidence: Annotated[
-        float | None, Field(description="Of the detection, 0 to 1; ranks within a detector. null with detect=false.")
+        float | None,
+        Field(description="Of the detection, 0 to 1; comparable within one detector. null with detect=false."),
     ]
     emotion: Annotated[str, Field(description="The most probable of the seven.")]
     probabilities: Annotated[dict[str, float], Field(description="Of each of the seven, summing to 1.")]
@@ -81,7 +82,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
 
 
 class Prediction(BaseModel):
-    """The faces of one image, the largest first; an image without a face has an empty list."""
+    """The faces of one image, largest first; empty for an image without a face."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -103,7 +104,7 @@ class Prediction(BaseModel):
 
 
 class BatchItem(BaseModel):
-    """One file of a batch: its faces with status 200, or its error with the status that it alone would have had."""
+    """One file of a batch: its faces with status 200, or its error with the status it would have had on its own."""
 
     filename: str
     status: int
@@ -125,7 +126,7 @@ class BatchItem(BaseModel):
 
 
 class BatchPrediction(BaseModel):
-    """A result for each file, in their order."""
+    """A result per file, in the order sent."""
 
     request_id: str
     model: ModelName
@@ -133,18 +134,18 @@ class BatchPrediction(BaseModel):
 
 
 class PredictQuery(BaseModel):
-    """What a request may ask for. A parameter that is not one of these is an error, not ignored."""
+    """The query parameters of a prediction. An unknown parameter is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
     max_faces: Annotated[
         int | None,
-        Field(
-            ge=1, le=1000, description="Most faces to answer, the largest first; never more than the service allows."
-        ),
+        Field(ge=1, le=1000, description="Maximum number of faces, largest first; the service may allow fewer."),
     ] = None
-    min_confidence: Annotated[float | None, Field(ge=0, le=1, description="Least confidence of a face.")] = None
-    detect: Annotated[bool, Field(description="false: the picture already is one face.")] = True
+    min_confidence: Annotated[float | None, Field(ge=0, le=1, description="Minimum confidence of a detected face.")] = (
+        None
+    )
+    detect: Annotated[bool, Field(description="false: treat the whole picture as one face.")] = True
 
     def options(self, max_faces: int, min_confidence: float) -> Options:
         """The options of this request, within what the service allows."""
@@ -156,7 +157,7 @@ class PredictQuery(BaseModel):
 
 
 class ModelDescription(BaseModel):
-    """The model that is served and what is known about it."""
+    """The model served and everything known about it."""
 
     name: str
     version: str
@@ -173,13 +174,13 @@ class ModelDescription(BaseModel):
 
 
 class Alive(BaseModel):
-    """The process turns."""
+    """The process is running."""
 
     status: Literal["ok"] = "ok"
 
 
 class Ready(Alive):
-    """Images are answered, by this model and detector."""
+    """Images are analyzed, by this model and detector."""
 
     model: ModelName
 

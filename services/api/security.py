@@ -1,4 +1,4 @@
-"""Who may ask: API keys and origins. Without keys everyone may; without origins only pages of this very host."""
+"""API keys and origins. Without keys everyone has access; without origins only pages of this host do."""
 
 import base64
 import binascii
@@ -12,18 +12,18 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.requests import HTTPConnection
 
-from services.api.errors import Unauthorized
-from services.api.routes.dependencies import ServiceDep
+from services.api.dependencies import ServiceDep
+from services.api.faults import Unauthorized
 
-# A browser cannot set headers on a WebSocket; it can name subprotocols: "mien.key." and the key in base64url.
+# Browsers cannot set headers on a WebSocket, but can name subprotocols: "mien.key." and the key in base64url.
 KEY_SUBPROTOCOL: Final = "mien.key."
-# Only so that /docs shows where a key goes; they are read below, where WebSockets have theirs too.
+# These only document the key in /docs; it is read below, for WebSockets as well.
 _HEADER: Final = Depends(APIKeyHeader(name="X-API-Key", auto_error=False))
 _BEARER: Final = Depends(HTTPBearer(auto_error=False))
 
 
 class Access(Enum):
-    """What a key gives."""
+    """What a presented key allows."""
 
     GRANTED = "granted"
     MISSING = "missing"
@@ -31,7 +31,7 @@ class Access(Enum):
 
 
 def access(connection: HTTPConnection, keys: tuple[str, ...]) -> Access:
-    """Whether a request may, by the key it brings: X-API-Key, Authorization: Bearer, or a WebSocket's subprotocol."""
+    """The access of a request by its key: X-API-Key, Authorization: Bearer, or a WebSocket's subprotocol."""
     key = _presented(connection)
     if not keys or is_key(key, keys):
         return Access.GRANTED
@@ -39,8 +39,8 @@ def access(connection: HTTPConnection, keys: tuple[str, ...]) -> Access:
 
 
 def is_key(candidate: str, keys: Iterable[str]) -> bool:
-    """Whether `candidate` is one of `keys`, in a time that tells nothing about them."""
-    return any([hmac.compare_digest(candidate.encode(), key.encode()) for key in keys])  # noqa: C419 # compares them all
+    """Whether `candidate` is one of `keys`, compared in constant time."""
+    return any([hmac.compare_digest(candidate.encode(), key.encode()) for key in keys])  # noqa: C419 # compares all of them
 
 
 def _presented(connection: HTTPConnection) -> str:
@@ -56,14 +56,14 @@ def _presented(connection: HTTPConnection) -> str:
 
 
 def origin_allowed(connection: HTTPConnection, allowed: Iterable[str]) -> bool:
-    """Whether the page that opens this connection may: one of this host, one allowed, or no page at all."""
+    """Whether the page behind this connection is allowed: of this host, of an allowed origin, or no page at all."""
     origin = connection.headers.get("origin")
     if origin is None:
         return True
     allowed = set(allowed)
     try:
         host = urlsplit(origin).netloc
-    except ValueError:  # an origin that is no address
+    except ValueError:  # not a URL
         return False
     return "*" in allowed or origin in allowed or host == connection.headers.get("host")
 
@@ -75,7 +75,7 @@ def _authorized(
     if found is Access.MISSING:
         raise Unauthorized("This service needs an API key, as X-API-Key or Authorization: Bearer.")
     if found is Access.WRONG:
-        raise Unauthorized("The API key is none of this service's.")
+        raise Unauthorized("The API key is wrong.")
 
 
 def _decoded(text: str) -> str:

@@ -9,9 +9,10 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.api.logs import LogFormat
+from shared.assembly import YUNET_MODEL, DetectorChoice
 
 PREFIX: Final = "MIEN_"
-LARGEST_REQUEST: Final = 5  # times max_upload_bytes: a batch of four, and its framing
+LARGEST_REQUEST: Final = 5  # times max_upload_bytes: a batch of four images, and room for its form
 # Read by others than the API: the trainer's image names its commit by it.
 _FOREIGN: Final = {"MIEN_COMMIT"}
 
@@ -35,12 +36,10 @@ class Settings(BaseSettings):
         description="Seconds between not being ready and refusing connections when stopping, for load balancers to notice.",
     )
     model: Path = Field(Path("models/default"), description="Model directory: model.onnx and manifest.json.")
-    detector: Literal["auto", "haar", "yunet"] = Field(
-        "auto", description="Face detector; auto takes YuNet where its file is, Haar otherwise."
+    detector: DetectorChoice = Field(
+        "auto", description="Face detector; auto uses YuNet where its file is installed, Haar otherwise."
     )
-    yunet_model: Path = Field(
-        Path("models/yunet/face_detection_yunet_2023mar.onnx"), description="YuNet's file, which `make yunet` fetches."
-    )
+    yunet_model: Path = Field(YUNET_MODEL, description="YuNet's file, which `make yunet` fetches.")
     providers: str = Field(
         "CPU",
         description="ONNX Runtime's execution providers, the preferred first, as in TensorRT,CUDA,CPU; one that cannot be had is an error.",

@@ -1,4 +1,4 @@
-"""Every metric that the service keeps. Labels are bounded: a route template, a stage, an emotion; no path, no id."""
+"""Every metric of the service. Labels are bounded: a route template, a stage, an emotion; never a path or an id."""
 
 import platform
 import time
@@ -15,11 +15,11 @@ from shared.emotions import EMOTIONS
 _LATENCY_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
 _STAGE_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.035, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _FACES_BUCKETS: Final = (0, 1, 2, 3, 5, 10, 20, 50)
-_REJECTIONS: Final = ("overloaded", "not_ready", "unauthorized", "uploads", "sessions", "origin")
+_REJECTIONS: Final = ("overloaded", "not_ready", "unauthorized", "sessions", "origin")
 
 
 class Load(Protocol):
-    """What the workers can tell of their load, asked at each scrape."""
+    """The workers' load, read at each scrape."""
 
     @property
     def threads(self) -> int: ...
@@ -35,13 +35,14 @@ class Telemetry:
     """The metrics of one application, on its own registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        disable_created_metrics()  # a second series for each counter, which no query of ours needs
+        disable_created_metrics()  # a second series for each counter, which our queries do not use
         self.registry = registry
         ProcessCollector(registry=registry)
         Info("mien_build", "What this process runs on.", registry=registry).info({"python": platform.python_version()})
         self._http()
         self._images()
         self._streams()
+        self._workers()
         self._model()
 
     def _http(self) -> None:
@@ -58,7 +59,7 @@ class Telemetry:
         self.errors = Counter(
             "mien_errors", "Requests answered with an error, by code.", ["code"], registry=self.registry
         )
-        self.errors.labels("internal")  # a rate needs the zero before the first
+        self.errors.labels("internal")  # a rate needs a zero before the first error
         self.rejected = Counter(
             "mien_rejected", "Requests and sessions turned away, by reason.", ["reason"], registry=self.registry
         )
@@ -87,7 +88,7 @@ class Telemetry:
         )
         self.top_probability = Histogram(
             "mien_top_probability",
-            "Probability of the top emotion of a face; its mean falls when the pictures drift away from the training's.",
+            "Probability of the top emotion of a face; its mean falls when pictures drift away from the training data.",
             buckets=(0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1),
             registry=self.registry,
         )
@@ -97,12 +98,10 @@ class Telemetry:
             self.predictions.labels(emotion)
 
     def _streams(self) -> None:
-        self.sessions = Gauge("mien_stream_sessions", "Video sessions that are open.", registry=self.registry)
-        self.frames = Counter(
-            "mien_stream_frames", "Video frames by what became of them.", ["outcome"], registry=self.registry
-        )
+        self.sessions = Gauge("mien_stream_sessions", "Open video sessions.", registry=self.registry)
+        self.frames = Counter("mien_stream_frames", "Video frames by outcome.", ["outcome"], registry=self.registry)
         self.frames_dropped = Counter(
-            "mien_stream_frames_dropped", "Video frames passed over, by reason.", ["reason"], registry=self.registry
+            "mien_stream_frames_dropped", "Video frames dropped, by reason.", ["reason"], registry=self.registry
         )
         self.frame_lag_seconds = Histogram(
             "mien_stream_lag_seconds",
@@ -117,10 +116,10 @@ class Telemetry:
 
     def _model(self) -> None:
         self.ready = Gauge("mien_ready", "1 while images are answered.", registry=self.registry)
-        self.model_info = Info("mien_model", "The model that is served.", registry=self.registry)
+        self.model_info = Info("mien_model", "The model served.", registry=self.registry)
         self.model_load_seconds = Gauge(
             "mien_model_load_seconds",
-            "How long the served model took to load, check and warm up.",
+            "How long the served model took to load, verify and warm up.",
             registry=self.registry,
         )
         self.model_loads = Counter(
@@ -129,24 +128,26 @@ class Telemetry:
         for result in ("ok", "failed"):
             self.model_loads.labels(result)
 
+    def _workers(self) -> None:
+        self.workers = Gauge("mien_workers", "Images that can be analyzed at once.", registry=self.registry)
+        self.workers_busy = Gauge("mien_workers_busy", "Images being analyzed.", registry=self.registry)
+        self.queue_depth = Gauge("mien_queue_depth", "Images waiting for a worker.", registry=self.registry)
+
     def watch(self, load: Load) -> None:
         """Ask `load` at each scrape how busy the workers are."""
-        for name, text, ask in (
-            ("mien_workers", "Images that can be worked on at once.", lambda: load.threads),
-            ("mien_workers_busy", "Images being worked on.", lambda: load.busy),
-            ("mien_queue_depth", "Images that wait for a worker.", lambda: load.waiting),
-        ):
-            Gauge(name, text, registry=self.registry).set_function(ask)
+        self.workers.set_function(lambda: load.threads)
+        self.workers_busy.set_function(lambda: load.busy)
+        self.queue_depth.set_function(lambda: load.waiting)
 
     def served(self, analyzer: Analyzer, load_s: float) -> None:
-        """Note which model and detector answer from now on."""
+        """Record which model and detector answer from now on."""
         manifest = analyzer.manifest
         self.model_info.info({"name": manifest.name, "version": manifest.version, "detector": analyzer.detector.name})
         self.model_load_seconds.set(load_s)
         self.model_loads.labels("ok").inc()
 
     def observe(self, analysis: Analysis) -> None:
-        """Count one analysed image, and trace its stages where traces are collected."""
+        """Record one analyzed image, and trace its stages where traces are collected."""
         for stage, seconds in analysis.timings_s.items():
             self.stage_seconds.labels(stage).observe(seconds)
         self.faces.observe(len(analysis.faces))
@@ -159,7 +160,7 @@ class Telemetry:
 
 
 def _trace(analysis: Analysis) -> None:
-    """A span a stage, below the request's. The stages ran one after another and have just ended."""
+    """A span per stage, below the request's. The stages ran one after another and have just ended."""
     tracer = trace.get_tracer("mien")
     at_ns = time.time_ns() - round(sum(analysis.timings_s.values()) * 1e9)
     for stage, seconds in analysis.timings_s.items():

@@ -36,11 +36,9 @@ def run_prepare(options: argparse.Namespace) -> None:
 def _finder(options: argparse.Namespace) -> "FaceFinder":
     from services.trainer.data.geometry import read_geometry
     from services.trainer.data.sources import FaceFinder
-    from shared.pipeline.detect import HaarDetector
-    from shared.pipeline.yunet import open_yunet
+    from shared.assembly import open_detector
 
-    side_px = 1024
-    detector = open_yunet(options.yunet, side_px) if options.yunet else HaarDetector(side_px)
+    detector = open_detector("yunet", options.yunet) if options.yunet else open_detector("haar")
     return FaceFinder(detector, read_geometry(GEOMETRY)[detector.name])
 
 
@@ -80,12 +78,11 @@ def run_evaluate(options: argparse.Namespace) -> None:
 def run_geometry(options: argparse.Namespace) -> None:
     from services.trainer.data.dataset import Dataset
     from services.trainer.data.geometry import measure, write_geometry
-    from shared.pipeline.detect import Detector, HaarDetector
-    from shared.pipeline.yunet import open_yunet
+    from shared.assembly import open_detector
 
-    detectors: list[Detector] = [HaarDetector(max_side_px=1024)]
+    detectors = [open_detector("haar")]
     if options.yunet:
-        detectors.append(open_yunet(options.yunet, max_side_px=1024))
+        detectors.append(open_detector("yunet", options.yunet))
     measured = measure(detectors, Dataset.load(options.data), options.images)
     for name, detector in measured["detectors"].items():
         print(f"{name}: found {detector['found']:.1%}, median box {detector['median']}, spread {detector['spread']}")

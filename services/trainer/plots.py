@@ -15,7 +15,7 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from shared.atomic import written_whole
+from shared.atomic import atomic_file
 from shared.emotions import EMOTIONS
 from shared.pipeline.classify import Probabilities
 
@@ -25,7 +25,7 @@ _BINS: Final = 15
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
-    with written_whole(path) as beside:
+    with atomic_file(path) as beside:
         figure.savefig(beside, dpi=_DPI)
 
 

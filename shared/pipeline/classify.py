@@ -1,4 +1,4 @@
-"""Faces in, seven probabilities each out, by ONNX Runtime."""
+"""Faces in, seven probabilities for each out, through ONNX Runtime."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +17,8 @@ from shared.pipeline.session import Session, open_session
 Probabilities: TypeAlias = npt.NDArray[np.float32]  # (N, 7), rows sum to 1, in the order of EMOTIONS
 
 
-class FaceReader(Protocol):
-    """What reads faces. One instance serves all threads."""
+class FaceClassifier(Protocol):
+    """Classifies faces. One instance serves all threads."""
 
     def classify(self, faces: FaceBatch) -> Probabilities:
         """Probabilities (N, 7) of faces (N, size, size, 1); N may be 0. Raises ModelError as Classifier does."""
@@ -34,20 +34,20 @@ class Classifier:
     def classify(self, faces: FaceBatch) -> Probabilities:
         """Probabilities (N, 7) of faces (N, size, size, 1); N may be 0.
 
-        Raises ModelError when the model answers something that is no probability.
+        Raises ModelError when the model's output is not a set of probabilities.
         """
         if len(faces) == 0:
             return np.empty((0, len(EMOTIONS)), np.float32)
         probabilities = np.asarray(self._session.run(None, {self._input_name: faces})[0], np.float32)
         if probabilities.shape != (len(faces), len(EMOTIONS)) or not np.isfinite(probabilities).all():
-            raise ModelError(f"The model answered {probabilities.shape} values that are not all probabilities.")
+            raise ModelError(f"The model returned {probabilities.shape} values that are not all probabilities.")
         return probabilities
 
 
 class MirroredClassifier:
-    """Reads each face and its mirror image and takes the mean: steadier probabilities, at twice the time."""
+    """Averages each face with its mirror image: steadier probabilities, in twice the time."""
 
-    def __init__(self, classifier: FaceReader) -> None:
+    def __init__(self, classifier: FaceClassifier) -> None:
         self._classifier = classifier
 
     def classify(self, faces: FaceBatch) -> Probabilities:
@@ -61,8 +61,8 @@ def open_classifier(
 ) -> Classifier:
     """The model of `directory`, checked against its manifest's input, labels and golden prediction.
 
-    `threads`: for one call. `providers`: names in PROVIDERS, the preferred one first; one that this machine cannot
-    give is an error, never silently another. Raises ModelError when anything does not hold.
+    `threads`: for one call. `providers`: names in PROVIDERS, the preferred one first; one that is unavailable is an
+    error, never silently replaced. Raises ModelError when any check fails.
     """
     session = open_session(directory / MODEL_FILE, threads, providers)
     _check_interface(session, manifest, directory)
@@ -72,7 +72,7 @@ def open_classifier(
 
 
 def unchecked_classifier(directory: Path, threads: int = 0) -> Classifier:
-    """The model of `directory` before it has a golden prediction; for the trainer, which makes that."""
+    """The model of `directory` before it has a golden prediction; for the trainer, which makes it."""
     session = open_session(directory / MODEL_FILE, threads)
     return Classifier(session, session.get_inputs()[0].name)
 
@@ -81,7 +81,7 @@ def _check_interface(session: onnxruntime.InferenceSession, manifest: ModelManif
     labels = session.get_modelmeta().custom_metadata_map.get("labels", "")
     if labels != ",".join(EMOTIONS):
         raise ModelError(
-            f"The ONNX file in {directory} carries the labels '{labels}'; its manifest says {', '.join(manifest.labels)}."
+            f"The ONNX file in {directory} has the labels '{labels}'; its manifest says {', '.join(manifest.labels)}."
         )
     spec, shape = manifest.input, session.get_inputs()[0].shape
     if shape[1:] != [spec.size_px, spec.size_px, spec.channels]:
@@ -95,8 +95,8 @@ def _check_golden(classifier: Classifier, manifest: ModelManifest, directory: Pa
     face = golden.pixels(manifest.input.size_px)
     answer = classifier.classify(to_input(face[np.newaxis]))[0]
     difference = float(np.abs(answer - np.array(golden.probabilities, np.float32)).max())
-    if not difference <= golden.tolerance:  # not a number is no agreement either
+    if not difference <= golden.tolerance:  # NaN fails too
         raise ModelError(
-            f"The model in {directory} answers its golden face with a difference of {difference:.4f} "
-            f"(allowed {golden.tolerance}); this runtime must not serve it."
+            f"The model in {directory} fails verification: its answer to the golden face differs by {difference:.4f} "
+            f"(allowed: {golden.tolerance})."
         )

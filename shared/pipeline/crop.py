@@ -1,53 +1,31 @@
-"""A detector's box in, the square out in which the face lies as faces lie in FER2013."""
+"""A detector's box in, the square around the face out, framed as the faces of FER2013 are."""
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
+import cv2
 import numpy as np
 
-from shared.pipeline.decode import BgrImage, GrayImage
+from shared.boxes import Box, CropGeometry
+from shared.pipeline.decode import BgrImage, GreyImage
 
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A face as a detector draws it, in pixels of the image; it may reach past the border."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-
-@dataclass(frozen=True, slots=True)
-class CropGeometry:
-    """Where a detector's box lies inside a FER2013 image (median, in fractions of its side).
-
-    Each detector draws its boxes differently; the crop is the inverse of what was measured for it.
-    """
-
-    x: float
-    y: float
-    width: float
-    height: float
+MID_GREY: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Square:
-    """The part of the image that is classified, in whole pixels; it may reach past the border."""
+    """The part of the image that is classified, in whole pixels; it may extend past the border."""
 
     x: int
     y: int
     side: int
 
 
-# A picture that already is one face: the square is the picture.
-WHOLE = CropGeometry(0.0, 0.0, 1.0, 1.0)
-
-
 def square_around(box: Box, geometry: CropGeometry) -> Square:
     """The square of FER2013's framing around a detector's box.
 
-    The side is the geometric mean of what width and height ask for; both are centred.
+    The side is the geometric mean of the sides that width and height call for; both are centred.
     """
     side = math.sqrt((box.width / geometry.width) * (box.height / geometry.height))
     left = box.x + box.width / 2 - (geometry.x + geometry.width / 2) * side
@@ -61,7 +39,7 @@ def square_over(width: int, height: int) -> Square:
     return Square((width - side) // 2, (height - side) // 2, side)
 
 
-def crop(image: BgrImage | GrayImage, square: Square) -> BgrImage | GrayImage:
+def crop(image: BgrImage | GreyImage, square: Square) -> BgrImage | GreyImage:
     """The pixels of `square`, (side, side[, 3]) uint8; beyond the border the edge is repeated, nothing is shifted."""
     height, width = image.shape[:2]
     bottom, right = square.y + square.side, square.x + square.side
@@ -70,3 +48,10 @@ def crop(image: BgrImage | GrayImage, square: Square) -> BgrImage | GrayImage:
     rows = np.arange(square.y, bottom).clip(0, height - 1)
     columns = np.arange(square.x, right).clip(0, width - 1)
     return np.asarray(image[np.ix_(rows, columns)], np.uint8)
+
+
+def framed(image: BgrImage | GreyImage, margin: int) -> BgrImage | GreyImage:
+    """The image with `margin` pixels of mid-grey on each side, (H + 2 margin, W + 2 margin[, 3]) uint8."""
+    grey = (MID_GREY, MID_GREY, MID_GREY)
+    wide = cv2.copyMakeBorder(image, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=grey)
+    return np.asarray(wide, np.uint8)

@@ -4,28 +4,27 @@ import math
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import cv2
 import numpy as np
 
+from shared.boxes import Box, DetectorName
 from shared.errors import DetectorError
-from shared.pipeline.crop import Box
-from shared.pipeline.decode import BgrImage, GrayImage
+from shared.pipeline.crop import framed
+from shared.pipeline.decode import BgrImage, GreyImage
 
-DetectorName: TypeAlias = Literal["haar", "yunet"]
 Point: TypeAlias = tuple[float, float]  # x, y
 Landmarks: TypeAlias = tuple[Point, Point, Point, Point, Point]
-
-_MID_GREY: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One face, in pixels of the image. `confidence` is 0 to 1; it ranks within a detector and is no probability.
+    """One face, in pixels of the image.
 
-    `landmarks` are the right eye, the left eye, the tip of the nose, the right and the left corner of the mouth; right
-    and left are the person's own. None where the detector finds none.
+    `confidence` is 0 to 1; it ranks the faces of one detector and is not a probability. `landmarks` are the right eye,
+    the left eye, the tip of the nose, the right and the left corner of the mouth, right and left as the person's own;
+    None where the detector does not locate them.
     """
 
     box: Box
@@ -42,13 +41,13 @@ class Detection:
 
 
 class Detector(Protocol):
-    """What finds faces. One instance serves all threads."""
+    """Finds faces. One instance serves all threads."""
 
     @property
     def name(self) -> DetectorName: ...
 
     def detect(self, image: BgrImage, min_confidence: float) -> list[Detection]:
-        """Faces of at least `min_confidence` in pixels of `image`, largest first; boxes may reach past the border."""
+        """Faces of at least `min_confidence` in pixels of `image`, largest first; boxes may extend past the border."""
         ...
 
 
@@ -58,7 +57,7 @@ class HaarDetector:
     name: DetectorName = "haar"
 
     def __init__(self, max_side_px: int) -> None:
-        """`max_side_px`: larger pictures are searched at this size. Raises DetectorError without OpenCV's data."""
+        """`max_side_px`: larger pictures are searched at this size. Raises DetectorError if OpenCV's data is missing."""
         self._max_side_px = max_side_px
         self._own = threading.local()
         self._cascade()
@@ -67,14 +66,14 @@ class HaarDetector:
         grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
         small, scale = shrink(grey, self._max_side_px)
         found = self._search(small, scale, margin=0)
-        if not found:  # the cascade finds a face that fills the picture only with room around it
+        if not found:  # the cascade needs some room around a face that fills the picture
             found = self._search(small, scale, margin=min(small.shape) // 5)
         return largest_first([detection for detection in found if detection.confidence >= min_confidence])
 
-    def _search(self, grey: GrayImage, scale: float, margin: int) -> list[Detection]:
-        framed = grey if margin == 0 else _framed(grey, margin)
+    def _search(self, grey: GreyImage, scale: float, margin: int) -> list[Detection]:
+        searched = grey if margin == 0 else framed(grey, margin)
         boxes, _, weights = self._cascade().detectMultiScale3(
-            framed, scaleFactor=1.1, minNeighbors=5, minSize=(24, 24), outputRejectLevels=True
+            searched, scaleFactor=1.1, minNeighbors=5, minSize=(24, 24), outputRejectLevels=True
         )
         return [
             Detection(
@@ -85,7 +84,7 @@ class HaarDetector:
         ]
 
     def _cascade(self) -> Any:
-        """This thread's own cascade: OpenCV's is not safe to share."""
+        """This thread's own cascade: OpenCV's cannot be shared between threads."""
         if not hasattr(self._own, "cascade"):
             path = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"
             cascade = cv2.CascadeClassifier(str(path))
@@ -96,7 +95,7 @@ class HaarDetector:
 
 
 def shrink(image: BgrImage, max_side_px: int) -> tuple[BgrImage, float]:
-    """The picture at no more than `max_side_px` a side, and by what it was multiplied."""
+    """The picture at no more than `max_side_px` per side, and the factor it was scaled by."""
     scale = min(1.0, max_side_px / max(image.shape[:2]))
     if scale == 1.0:
         return image, 1.0
@@ -104,13 +103,8 @@ def shrink(image: BgrImage, max_side_px: int) -> tuple[BgrImage, float]:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), scale
 
 
-def _framed(grey: GrayImage, margin: int) -> GrayImage:
-    framed = cv2.copyMakeBorder(grey, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=_MID_GREY)
-    return np.asarray(framed, np.uint8)
-
-
 def _haar_confidence(stage_weight: float) -> float:
-    """The last stage's weight, which has no upper end, as 0 to 1: faces lie between 2 (.63) and 10 (.99)."""
+    """The last stage's weight, which is unbounded, mapped to 0 to 1: faces lie between 2 (.63) and 10 (.99)."""
     return 1 - math.exp(-max(stage_weight, 0.0) / 2)
 
 

@@ -7,15 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.pipeline.crop import crop, square_over
-from shared.pipeline.decode import BgrImage, GrayImage
+from shared.pipeline.decode import BgrImage, GreyImage
 
 FaceBatch: TypeAlias = npt.NDArray[np.float32]  # (N, size, size, 1), 0 to 1
 
 
-def to_face(crop: BgrImage | GrayImage, size_px: int) -> GrayImage:
+def to_face(crop: BgrImage | GreyImage, size_px: int) -> GreyImage:
     """A square crop as a grey face of (size_px, size_px) uint8, as FER2013 stores them.
 
-    Shrinking averages over areas: fine texture would otherwise turn into noise at 48 pixels.
+    Shrinking averages over areas: fine texture would otherwise alias into noise at 48 pixels.
     """
     grey = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY) if crop.ndim == 3 else crop
     if grey.shape == (size_px, size_px):
@@ -25,10 +25,10 @@ def to_face(crop: BgrImage | GrayImage, size_px: int) -> GrayImage:
     return np.asarray(cv2.resize(grey, (size_px, size_px), interpolation=interpolation), np.uint8)
 
 
-def whole_as_face(picture: BgrImage | GrayImage, size_px: int) -> GrayImage:
-    """A picture that already is one face, as (size_px, size_px) uint8: the longer side fits, the edge is repeated.
+def whole_as_face(picture: BgrImage | GreyImage, size_px: int) -> GreyImage:
+    """A picture that is itself one face, as (size_px, size_px) uint8: the longer side fits, the shorter is padded with its edge.
 
-    Shrunk first, then padded: a long strip must not become a square as large as it is long.
+    Shrunk first, then padded: a long strip must not become a huge square.
     """
     height, width = picture.shape[:2]
     scale = size_px / max(height, width)

@@ -1,4 +1,4 @@
-"""ONNX Runtime's sessions, opened the same way for every network that we run."""
+"""ONNX Runtime sessions, opened the same way for every network."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,8 +30,8 @@ def open_session(
 ) -> onnxruntime.InferenceSession:
     """A session of an ONNX file, or of its bytes.
 
-    `threads`: for one call. `providers`: names in PROVIDERS, the preferred one first; one that this machine cannot
-    give is an error, never silently another. Raises ModelError.
+    `threads`: for one call. `providers`: names in PROVIDERS, the preferred one first; one that is unavailable is an
+    error, never silently replaced. Raises ModelError.
     """
     wanted = _provider_names(providers)
     options = onnxruntime.SessionOptions()
@@ -43,7 +43,7 @@ def open_session(
     except Exception as error:  # ONNX Runtime has no common error class
         name = model if isinstance(model, Path) else "the model"
         raise ModelError(f"ONNX Runtime cannot load {name}: {error}") from error
-    # ONNX Runtime drops a provider that fails to start (no driver, say) with no more than a remark in its log.
+    # ONNX Runtime drops a provider that fails to start (no driver, say) with only a line in its log.
     dropped = [name for name in wanted if name not in session.get_providers()]
     if dropped:
         raise ModelError(f"The execution provider {dropped[0]} is installed but does not start on this machine.")
@@ -58,7 +58,7 @@ def _provider_names(providers: Sequence[str]) -> list[str]:
     for provider in providers:
         full = known.get(provider.lower())
         if full is None:
-            raise ModelError(f"There is no execution provider '{provider}'; there are {', '.join(PROVIDERS)}.")
+            raise ModelError(f"'{provider}' is not an execution provider. Choose from {', '.join(PROVIDERS)}.")
         if full not in there:
             installed = ", ".join(name for name, full in PROVIDERS.items() if full in there)
             raise ModelError(

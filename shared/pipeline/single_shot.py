@@ -11,18 +11,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from shared.pipeline.crop import Box
+from shared.boxes import Box, DetectorName
 from shared.pipeline.decode import BgrImage
-from shared.pipeline.detect import Detection, DetectorName, Landmarks, largest_first, shrink
+from shared.pipeline.detect import Detection, Landmarks, largest_first, shrink
 from shared.pipeline.session import Session
 
 INPUT: Final = "input"  # (1, 3, height, width) float32, BGR in 0 to 255
 STRIDES: Final = (8, 16, 32)
 OUTPUTS: Final = tuple(f"{kind}_{stride}" for stride in STRIDES for kind in ("cls", "obj", "bbox", "kps"))
 
-_LEAST_SIDE_PX: Final = 64  # the coarsest grid sees a face only with room around it
+_MIN_SIDE_PX: Final = 64  # the coarsest grid sees a face only with room around it
 _NMS_IOU: Final = 0.3
-_MOST_CANDIDATES: Final = 2000  # the most certain ones: about ten for each of 200 faces
+_MAX_CANDIDATES: Final = 2000  # the most certain ones: about ten for each of 200 faces
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
 
@@ -53,7 +53,7 @@ def to_input(image: BgrImage) -> _Floats:
 
 
 def _rounded_up(side: int) -> int:
-    return max(_LEAST_SIDE_PX, -(-side // STRIDES[-1]) * STRIDES[-1])
+    return max(_MIN_SIDE_PX, -(-side // STRIDES[-1]) * STRIDES[-1])
 
 
 def _rows(outputs: Any, width: int, min_confidence: float) -> _Floats:
@@ -77,7 +77,7 @@ def _rows(outputs: Any, width: int, min_confidence: float) -> _Floats:
 def _without_doubles(rows: _Floats) -> _Floats:
     """Of rows whose boxes overlap, the most certain one."""
     boxes, confidences = rows[:, 1:5].tolist(), rows[:, 0].tolist()
-    return rows[np.asarray(cv2.dnn.NMSBoxes(boxes, confidences, 0.0, _NMS_IOU, 1.0, _MOST_CANDIDATES), np.intp)]
+    return rows[np.asarray(cv2.dnn.NMSBoxes(boxes, confidences, 0.0, _NMS_IOU, 1.0, _MAX_CANDIDATES), np.intp)]
 
 
 def _detection(row: list[float], scale: float) -> Detection:

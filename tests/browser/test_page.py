@@ -135,7 +135,7 @@ def test_the_example_and_a_dropped_picture_are_read(page: Page, jpeg: bytes) -> 
 def test_a_file_that_is_no_picture_is_told_as_the_server_tells_it(page: Page, tmp_path: Path) -> None:
     (tmp_path / "notes.jpg").write_text("not a picture")
     page.locator("#file").set_input_files(tmp_path / "notes.jpg")
-    expect(page.get_by_role("alert")).to_have_text(re.compile("not an image that we read"), timeout=SLOW_MS)
+    expect(page.get_by_role("alert")).to_have_text(re.compile("not a supported image"), timeout=SLOW_MS)
 
 
 def test_a_refused_camera_is_explained(launch: Launch, server: str) -> None:

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from shared.analyzer import STAGES, Analyzer, Options
+from shared.boxes import Box
 from shared.manifest import load_manifest
 from shared.pipeline.classify import open_classifier
-from shared.pipeline.crop import Box
 from shared.pipeline.decode import BgrImage, ImageLimits, decode
 from shared.pipeline.detect import Detection, HaarDetector
 from tests.conftest import SCENE_FACE, SHIPPED_MODEL, overlap

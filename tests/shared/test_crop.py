@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from shared.pipeline.crop import Box, CropGeometry, Square, crop, square_around, square_over
+from shared.boxes import Box, CropGeometry
+from shared.pipeline.crop import Square, crop, square_around, square_over
 
 YUNET = CropGeometry(x=0.09, y=0.0, width=0.81, height=1.03)
 

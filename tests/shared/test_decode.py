@@ -258,4 +258,4 @@ def test_kinds_that_people_send_often_are_named(data: bytes, named: str) -> None
 
 def test_a_long_strip_is_read_at_a_small_search_size(encode: Encode) -> None:
     strip = encode(Image.new("RGB", (16_384, 20), "gray"), "JPEG")
-    assert decode(strip, ImageLimits(enough_side_px=512)).width == 16_384
+    assert decode(strip, ImageLimits(target_side_px=512)).width == 16_384

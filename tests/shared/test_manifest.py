@@ -76,7 +76,7 @@ def test_one_changed_byte_is_noticed(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: content.update(labels=[*EMOTIONS[1:], EMOTIONS[0]]), "ours are angry"),
+        (lambda content: content.update(labels=[*EMOTIONS[1:], EMOTIONS[0]]), "must be angry"),
         (lambda content: content.update(labels=["yes", "no"]), "labels yes, no"),
         (lambda content: content.update(colour="blue"), "colour"),
         (lambda content: content.pop("golden"), "golden"),
@@ -96,19 +96,19 @@ def test_a_manifest_that_is_not_ours_is_refused(change: Change, message: str, di
 
 def test_a_manifest_that_is_no_json_is_refused(directory: Path) -> None:
     (directory / "manifest.json").write_text("{")
-    with pytest.raises(ModelError, match="not a manifest"):
+    with pytest.raises(ModelError, match="not a valid manifest"):
         load_manifest(directory)
 
 
 def test_labels_of_another_graph_are_noticed(directory: Path) -> None:
     change_graph(directory, lambda graph: onnx.helper.set_model_props(graph, {"labels": "sad,happy"}))
-    with pytest.raises(ModelError, match="carries the labels 'sad,happy'"):
+    with pytest.raises(ModelError, match="has the labels 'sad,happy'"):
         open_model(directory)
 
 
 def test_another_input_size_is_noticed(directory: Path) -> None:
     rewrite(directory, lambda content: content["input"].update(size_px=64))
-    with pytest.raises(ModelError, match=r"golden\.face is no face of 64 pixels"):
+    with pytest.raises(ModelError, match=r"golden\.face is not a face of 64x64"):
         open_model(directory)
     face = base64.b64encode(bytes(64 * 64)).decode()
     rewrite(directory, lambda content: content["golden"].update(face=face))

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from shared.analyzer import Face, PixelBox
+from shared.analyzer import Face
+from shared.boxes import PixelBox
 from shared.emotions import EMOTIONS
 from shared.tracking import TrackedFace, Tracker, closeness
 

@@ -1,24 +1,25 @@
-"""Is the process alive, does it answer images, and with what."""
+"""Whether the process is alive, and whether it analyzes images, and with which model."""
 
 from fastapi import APIRouter
 
-from services.api.errors import NotReady
-from services.api.routes.dependencies import ServiceDep
-from services.api.schemas import Alive, ModelName, Problem, Ready
+from services.api.dependencies import ServiceDep
+from services.api.faults import NotReady
+from services.api.openapi import problems
+from services.api.schemas import Alive, ModelName, Ready
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/livez", summary="The process is alive")
+@router.get("/livez", summary="The process is running")
 async def livez() -> Alive:
-    """Independent of load and of the model: only a process that hangs fails this."""
+    """Independent of load and model: only a hung process fails this."""
     return Alive()
 
 
-@router.get("/readyz", summary="Images are answered", responses={503: {"model": Problem}})
-@router.get("/healthz", summary="As /readyz", responses={503: {"model": Problem}})
+@router.get("/readyz", summary="Images are analyzed", responses=problems(503))
+@router.get("/healthz", name="healthz", summary="Same as /readyz", responses=problems(503))
 async def readyz(service: ServiceDep) -> Ready:
-    """200 once the model was checked and warmed up; 503 with the reason until then and while stopping."""
+    """200 once the model is verified and warmed up; 503 with the reason until then and while stopping."""
     analyzer = service.ready()
     if service.draining:
         raise NotReady("The service is stopping.")

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
-from services.api.routes.dependencies import ServiceDep
+from services.api.dependencies import ServiceDep
 
 router = APIRouter(tags=["metrics"])
 

@@ -1,9 +1,10 @@
-"""GET /model: what is served, and how good it is."""
+"""GET /model: which model is served, and how good it is."""
 
 from fastapi import APIRouter
 
-from services.api.routes.dependencies import ServiceDep
-from services.api.schemas import ModelDescription, Problem
+from services.api.dependencies import ServiceDep
+from services.api.openapi import problems
+from services.api.schemas import ModelDescription
 from services.api.security import Authorized
 
 router = APIRouter(tags=["model"])
@@ -11,9 +12,9 @@ router = APIRouter(tags=["model"])
 
 @router.get(
     "/model",
-    summary="The model that is served",
+    summary="The model served",
     dependencies=[Authorized],
-    responses={401: {"model": Problem}, 503: {"model": Problem}},
+    responses=problems(401, 503),
 )
 async def model(service: ServiceDep) -> ModelDescription:
     """Name, version, labels, training provenance and every figure of its evaluation."""

@@ -1,19 +1,16 @@
-"""GET /: the demo page. Plain files, no build, nothing from elsewhere."""
+"""GET /: the demo page. Plain files, no build step, nothing from other hosts."""
 
-import base64
-import io
 from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
-from PIL import Image
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-_FILES: Final = Path(__file__).parents[1] / "web"
+FILES: Final = Path(__file__).parents[1] / "web"
 _HEADERS: Final = {
-    # Nothing comes from anywhere but here. connect-src covers /stream too: 'self' takes in ws and wss of this host.
+    # Everything comes from this host. connect-src covers /stream too: 'self' includes ws and wss of this host.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; "
         "media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -28,8 +25,8 @@ router = APIRouter()
 
 @router.get("/", include_in_schema=False)
 async def page() -> Response:
-    """Answer the page itself; its files are under /web."""
-    return FileResponse(_FILES / "index.html", headers=_HEADERS)
+    """The page itself; its files are under /web."""
+    return FileResponse(FILES / "index.html", headers=_HEADERS)
 
 
 class _Files(StaticFiles):
@@ -41,13 +38,5 @@ class _Files(StaticFiles):
 
 
 def mount_files(app: FastAPI) -> None:
-    """Serve the files that the page is made of."""
-    app.mount("/web", _Files(directory=_FILES), name="web")
-
-
-def example_data_uri() -> str:
-    """A tiny photo with one smiling face (the astronaut of scikit-image, public domain) as a data URI."""
-    with Image.open(_FILES / "example.jpg") as photo:
-        buffer = io.BytesIO()
-        photo.resize((112, 112)).save(buffer, "JPEG", quality=60, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    """Serve the page's files."""
+    app.mount("/web", _Files(directory=FILES), name="web")

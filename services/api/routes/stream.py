@@ -11,8 +11,8 @@ from fastapi import APIRouter, WebSocket
 from pydantic import ValidationError
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
+from services.api.dependencies import ServiceDep
 from services.api.errors import log_fault
-from services.api.routes.dependencies import ServiceDep
 from services.api.schemas import ModelName
 from services.api.security import Access, access, is_key, origin_allowed
 from services.api.service import Service
@@ -22,22 +22,22 @@ from shared.analyzer import Options
 from shared.emotions import EMOTIONS
 
 router = APIRouter()
-_AUTHENTICATE_WITHIN_S: Final = 5.0
-_CLOSE_WITHIN_S: Final = 2.0
-_MOST_REASON_BYTES: Final = 123  # RFC 6455
+_AUTHENTICATE_TIMEOUT_S: Final = 5.0
+_CLOSE_TIMEOUT_S: Final = 2.0
+_MAX_REASON_BYTES: Final = 123  # RFC 6455
 _logger = logging.getLogger("mien.access")
 
 
 @router.websocket("/stream")
 async def stream(websocket: WebSocket, service: ServiceDep) -> None:
-    """One session, from the handshake to the close with its reason."""
+    """One session, from the handshake to the close and its reason."""
     subprotocols = websocket.scope.get("subprotocols", [])
     await websocket.accept(messages.SUBPROTOCOL if messages.SUBPROTOCOL in subprotocols else None)
     connection, started = _Connection(websocket), time.monotonic()
     request_id, end = uuid.uuid4().hex, SessionEnded(None)
     try:
-        _check_room(service)
-        with service.session():  # counted before the key is known: who has none takes room too
+        _check_capacity(service)
+        with service.session():  # counted before the key is known: a session without one takes room too
             await _admit(websocket, connection, service)
             await _serve(connection, service)
     except SessionEnded as error:
@@ -54,22 +54,22 @@ async def stream(websocket: WebSocket, service: ServiceDep) -> None:
     _logger.info("WS /stream", extra={**said, "duration_ms": round((time.monotonic() - started) * 1000)})
 
 
-def _check_room(service: Service) -> None:
+def _check_capacity(service: Service) -> None:
     if service.sessions >= service.settings.max_sessions:
         service.telemetry.rejected.labels("sessions").inc()
-        raise SessionEnded(Close.TRY_LATER, "The service has as many sessions as it may.")
+        raise SessionEnded(Close.TRY_LATER, f"All {service.settings.max_sessions} sessions are in use.")
 
 
 async def _admit(websocket: WebSocket, connection: "_Connection", service: Service) -> None:
     settings, rejected = service.settings, service.telemetry.rejected
     if not origin_allowed(websocket, settings.origins):
         rejected.labels("origin").inc()
-        raise SessionEnded(Close.POLICY, "Pages of this origin may not connect.")
+        raise SessionEnded(Close.POLICY, "Pages of this origin are not allowed.")
     granted = access(websocket, settings.keys)
     if granted is Access.WRONG or (granted is Access.MISSING and not await _authenticates(connection, settings.keys)):
         rejected.labels("unauthorized").inc()
-        wrong = "The API key is none of this service's."
-        missing = "This service needs an API key: as X-API-Key, subprotocol or first message."
+        wrong = "The API key is wrong."
+        missing = "This service needs an API key, as X-API-Key, subprotocol or first message."
         raise SessionEnded(Close.POLICY, wrong if granted is Access.WRONG else missing)
     if service.analyzer is None or service.draining:
         rejected.labels("not_ready").inc()
@@ -80,7 +80,7 @@ async def _admit(websocket: WebSocket, connection: "_Connection", service: Servi
 async def _authenticates(connection: "_Connection", keys: tuple[str, ...]) -> bool:
     """Whether the first message is one of the keys."""
     try:
-        async with asyncio.timeout(_AUTHENTICATE_WITHIN_S):
+        async with asyncio.timeout(_AUTHENTICATE_TIMEOUT_S):
             command = messages.Command.validate_json(await connection.receive())
     except (TimeoutError, ValidationError):
         return False
@@ -147,5 +147,5 @@ class _Connection:
         if self._websocket.application_state is WebSocketState.DISCONNECTED:
             return
         with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
-            async with asyncio.timeout(_CLOSE_WITHIN_S):
-                await self._websocket.close(code, reason.encode()[:_MOST_REASON_BYTES].decode(errors="ignore"))
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._websocket.close(code, reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore"))

@@ -1,7 +1,7 @@
 """One video session: frames in, answers out, the newest frame first.
 
-While a frame is worked on, one more may wait: the newest. So a fast client makes no lag grow and a slow one no memory, and
-since a session never has more than one frame with the workers, they serve all sessions in turn.
+While one frame is analyzed, only the newest one waits. So lag does not grow with a fast client nor memory with a slow one,
+and since a session never has more than one frame with the workers, all sessions are served in turn.
 """
 
 import asyncio
@@ -13,34 +13,33 @@ from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 
-from services.api.errors import Overloaded, describe
+from services.api.errors import answer_to
+from services.api.faults import Overloaded
 from services.api.streaming import messages
 from services.api.telemetry import Telemetry
 from shared.analyzer import Analysis, Options
-from shared.errors import MienError
+from shared.errors import ImageError
 from shared.tracking import Tracker
 
-_MOST_ERRORS_IN_A_ROW: Final = 5
-# A client that takes nothing for this long is not there.
+_MAX_ERRORS_IN_A_ROW: Final = 5
+# A client that reads nothing for this long is gone.
 _SEND_TIMEOUT_S: Final = 15.0
-# When the queue is full of other requests, how long a frame waits before the newest one asks again.
+# How long to wait, when the queue is full of other requests, before trying the newest frame.
 _RETRY_S: Final = 0.02
 
 
 class Close(IntEnum):
     """Why a session ends (RFC 6455)."""
 
-    NORMAL = 1000
     GOING_AWAY = 1001
     UNSUPPORTED = 1003
     POLICY = 1008
-    TOO_BIG = 1009
     INTERNAL = 1011
     TRY_LATER = 1013
 
 
 class SessionEnded(Exception):
-    """The session is to end with this code and reason; `None` when the client is already gone."""
+    """The session ends with this code and reason; `None` when the client is already gone."""
 
     def __init__(self, code: Close | None, reason: str = "") -> None:
         super().__init__(reason)
@@ -61,11 +60,11 @@ class Connection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One encoded image: its number in the session, from 1, and when it came (monotonic seconds)."""
+    """One encoded image: its number in the session, from 1, and when it arrived (monotonic seconds)."""
 
     number: int
     data: bytes
-    came_s: float
+    received_at_s: float
 
 
 class Mailbox:
@@ -76,14 +75,14 @@ class Mailbox:
         self._filled = asyncio.Event()
 
     def put(self, frame: Frame) -> bool:
-        """Keep `frame` in place of an older one; whether there was one."""
+        """Keep `frame`, replacing an older one; whether there was one."""
         replaced = self._frame is not None
         self._frame = frame
         self._filled.set()
         return replaced
 
     async def take(self) -> Frame:
-        """Wait for a frame and take it out."""
+        """Wait for a frame and remove it."""
         await self._filled.wait()
         self._filled.clear()
         frame, self._frame = self._frame, None
@@ -91,7 +90,7 @@ class Mailbox:
         return frame
 
     def put_back(self, frame: Frame) -> bool:
-        """Return a frame that nobody could work on; not when a newer one has come, which takes its place."""
+        """Return a frame that could not be analyzed, unless a newer one has arrived; whether it was kept."""
         if self._frame is not None:
             return False
         self.put(frame)
@@ -99,7 +98,7 @@ class Mailbox:
 
 
 class Session:
-    """One connection's life: `run` returns or raises SessionEnded."""
+    """One connection: `run` reads and answers frames until it raises SessionEnded."""
 
     def __init__(
         self,
@@ -114,10 +113,10 @@ class Session:
         self._tracker = Tracker(half_life_ms / 1000)
         self._mailbox = Mailbox()
         self._errors_in_a_row = 0
-        self._answered = 0  # the last frame that was
+        self._answered = 0  # the last frame answered
 
     async def run(self) -> None:
-        """Read and answer until one side ends it. Raises SessionEnded with the reason."""
+        """Read and answer until either side ends it. Raises SessionEnded, or MienError for a fault of the service."""
         tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._answer())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -150,25 +149,23 @@ class Session:
                     self._telemetry.frames_dropped.labels("overload").inc()
                 await asyncio.sleep(_RETRY_S)
                 continue
-            except MienError as error:
+            except ImageError as error:
                 await self._failed(frame, error)
                 continue
-            faces = self._tracker.update(analysis.faces, frame.came_s)
-            lag_s = time.monotonic() - frame.came_s
-            await self._send(messages.result(frame.number, self._passed_over(frame), analysis, faces, lag_s))
+            faces = self._tracker.update(analysis.faces, frame.received_at_s)
+            lag_s = time.monotonic() - frame.received_at_s
+            await self._send(messages.result(frame.number, self._dropped_before(frame), analysis, faces, lag_s))
             self._telemetry.frames.labels("answered").inc()
-            self._telemetry.frame_lag_seconds.observe(time.monotonic() - frame.came_s)
+            self._telemetry.frame_lag_seconds.observe(time.monotonic() - frame.received_at_s)
             self._errors_in_a_row = 0
 
-    async def _failed(self, frame: Frame, error: MienError) -> None:
-        status, code = describe(error)
-        if status >= 500:
-            raise SessionEnded(Close.INTERNAL, "The service failed at a frame.") from error
+    async def _failed(self, frame: Frame, error: ImageError) -> None:
         self._telemetry.frames.labels("failed").inc()
-        await self._wrong(messages.frame_error(frame.number, self._passed_over(frame), code, str(error)))
+        code = answer_to(error).code
+        await self._reject(messages.frame_error(frame.number, self._dropped_before(frame), code, str(error)))
 
-    def _passed_over(self, frame: Frame) -> int:
-        """Frames between the last answered one and this, which is answered now."""
+    def _dropped_before(self, frame: Frame) -> int:
+        """How many frames between the last one answered and this one, which is answered now."""
         count, self._answered = frame.number - self._answered - 1, frame.number
         return count
 
@@ -179,7 +176,7 @@ class Session:
             fault = error.errors()[0]
             where = ".".join(str(part) for part in fault["loc"] if part not in ("configure", "authenticate"))
             detail = f"{where}: {fault['msg']}" if where else fault["msg"]
-            await self._wrong(messages.message_error(f"{detail}. A text message is a JSON command, a frame is binary."))
+            await self._reject(messages.message_error(f"{detail}. Text messages are JSON commands; frames are binary."))
             return
         if isinstance(command, messages.Configure):
             self._configure(command)
@@ -201,11 +198,11 @@ class Session:
             "smoothing": self._tracker.half_life_s * 1000,
         }
 
-    async def _wrong(self, message: dict[str, Any]) -> None:
+    async def _reject(self, message: dict[str, Any]) -> None:
         self._errors_in_a_row += 1
         await self._send(message)
-        if self._errors_in_a_row >= _MOST_ERRORS_IN_A_ROW:
-            raise SessionEnded(Close.UNSUPPORTED, f"{_MOST_ERRORS_IN_A_ROW} messages in a row could not be read.")
+        if self._errors_in_a_row >= _MAX_ERRORS_IN_A_ROW:
+            raise SessionEnded(Close.UNSUPPORTED, f"{_MAX_ERRORS_IN_A_ROW} invalid messages in a row.")
 
     async def _send(self, message: dict[str, Any]) -> None:
         try:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.trainer.errors import DataError
-from shared.atomic import written_whole
+from shared.atomic import atomic_file
 from shared.emotions import EMOTIONS
 
 FORMAT_VERSION: Final = 1
@@ -97,7 +97,7 @@ class Dataset:
     def save(self, path: Path) -> None:
         """Write the data file, whole or not at all."""
         stored: dict[str, Any] = {"version": np.int64(FORMAT_VERSION), "emotions": np.array(EMOTIONS)}
-        with written_whole(path) as beside, beside.open("wb") as file:
+        with atomic_file(path) as beside, beside.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **stored, name=np.array(self.name), **self._columns())
 
     @classmethod

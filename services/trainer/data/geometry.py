@@ -11,27 +11,27 @@ import numpy as np
 from services.trainer.data.dataset import Dataset
 from services.trainer.errors import DataError
 from shared.atomic import write_text
-from shared.pipeline.crop import CropGeometry
-from shared.pipeline.decode import BgrImage, GrayImage
-from shared.pipeline.detect import Detector, DetectorName
+from shared.boxes import CropGeometry, DetectorName
+from shared.pipeline.crop import framed
+from shared.pipeline.decode import BgrImage, GreyImage
+from shared.pipeline.detect import Detector
 
 # Detectors miss faces of 48 pixels, and faces that touch the border. Plain grey around the picture found most
 # faces and spread least of the ways tried (repeated edge, mirrored, plain).
 ENLARGE: Final = 4
 MARGIN: Final = 0.5  # of the image's side, on each side
-MID_GREY: Final = 128
 
 
 def measure(detectors: Iterable[Detector], data: Dataset, images: int, seed: int = 0) -> dict[str, Any]:
     """Median place and spread of each detector's largest box on `images` training images, as fractions of the side."""
     train = data.split("train")
     rows = np.random.default_rng(seed).choice(len(train), size=min(images, len(train)), replace=False)
-    framed = [_framed(face) for face in train.pixels[np.sort(rows)]]
+    pictures = [_enlarged(face) for face in train.pixels[np.sort(rows)]]
     return {
         "data_sha256": data.sha256,
         "images": len(rows),
         "seed": seed,
-        "detectors": {detector.name: _measure_one(detector, framed) for detector in detectors},
+        "detectors": {detector.name: _measure_one(detector, pictures) for detector in detectors},
     }
 
 
@@ -49,17 +49,15 @@ def write_geometry(measured: dict[str, Any], path: Path) -> None:
     write_text(path, json.dumps(measured, indent=2) + "\n")
 
 
-def _framed(face: GrayImage) -> BgrImage:
+def _enlarged(face: GreyImage) -> BgrImage:
     side = face.shape[0] * ENLARGE
-    margin = round(side * MARGIN)
-    large = cv2.resize(face, (side, side), interpolation=cv2.INTER_CUBIC)
-    framed = cv2.copyMakeBorder(large, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=MID_GREY)
-    return np.asarray(cv2.cvtColor(framed, cv2.COLOR_GRAY2BGR), np.uint8)
+    large = np.asarray(cv2.resize(face, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
+    return np.asarray(cv2.cvtColor(framed(large, round(side * MARGIN)), cv2.COLOR_GRAY2BGR), np.uint8)
 
 
-def _measure_one(detector: Detector, framed: list[BgrImage]) -> dict[str, Any]:
+def _measure_one(detector: Detector, pictures: list[BgrImage]) -> dict[str, Any]:
     boxes = []
-    for picture in framed:
+    for picture in pictures:
         side = picture.shape[0] / (1 + 2 * MARGIN)
         # Below a third of the picture it is no face but a part of one.
         found = [d.box for d in detector.detect(picture, min_confidence=0.6) if d.box.width >= side / 3]
@@ -67,13 +65,13 @@ def _measure_one(detector: Detector, framed: list[BgrImage]) -> dict[str, Any]:
             box, margin = found[0], side * MARGIN
             boxes.append(((box.x - margin) / side, (box.y - margin) / side, box.width / side, box.height / side))
     if not boxes:
-        raise DataError(f"The detector '{detector.name}' found no face in {len(framed)} images.")
+        raise DataError(f"The detector '{detector.name}' found no face in {len(pictures)} images.")
     table = np.array(boxes)
     names = ("x", "y", "width", "height")
     sides = np.sqrt(table[:, 2] * table[:, 3])
     centres = table[:, :2] + table[:, 2:] / 2
     return {
-        "found": round(len(boxes) / len(framed), 4),
+        "found": round(len(boxes) / len(pictures), 4),
         "median": {name: round(float(value), 4) for name, value in zip(names, np.median(table, axis=0), strict=True)},
         "quartiles": {name: np.percentile(table[:, i], [25, 75]).round(4).tolist() for i, name in enumerate(names)},
         "spread": {  # what training's zoom and shift must cover

@@ -16,7 +16,7 @@ from services.trainer.data.sources import FaceFinder, Progress, hold_out_validat
 from services.trainer.errors import DataError
 from shared.atomic import write_text
 from shared.emotions import EMOTIONS
-from shared.pipeline.decode import GrayImage
+from shared.pipeline.decode import GreyImage
 
 EMPTY_BELOW: Final = 1.0  # grey levels of standard deviation: a blank image shows nothing
 
@@ -58,7 +58,7 @@ def _usual_name(source: Path) -> str:
     return folder if source.is_dir() and folder.upper() != FER2013 else FER2013
 
 
-def find_problems(frame: pd.DataFrame, faces: list[GrayImage | None]) -> pd.DataFrame:
+def find_problems(frame: pd.DataFrame, faces: list[GreyImage | None]) -> pd.DataFrame:
     """The frame with `problem` filled for empty and repeated training images, and a column `repeated`.
 
     `repeated` is true for validation and test images that stand, pixel for pixel, in training too.
@@ -75,7 +75,7 @@ def find_problems(frame: pd.DataFrame, faces: list[GrayImage | None]) -> pd.Data
     return frame.drop(columns="digest")
 
 
-def _assemble(frame: pd.DataFrame, faces: list[GrayImage | None], votes: npt.NDArray[np.uint8]) -> Dataset:
+def _assemble(frame: pd.DataFrame, faces: list[GreyImage | None], votes: npt.NDArray[np.uint8]) -> Dataset:
     kept = frame[frame["problem"] == ""]
     for split in SPLITS:
         absent = set(EMOTIONS) - set(kept.loc[kept["split"] == split, "label"])

@@ -15,10 +15,11 @@ import pandas as pd
 
 from services.trainer.data.dataset import FACE_SIZE_PX, SPLITS, VOTE_COLUMNS, Split
 from services.trainer.errors import DataError
+from shared.boxes import CropGeometry
 from shared.emotions import EMOTIONS
 from shared.errors import ImageError
-from shared.pipeline.crop import CropGeometry, crop, square_around
-from shared.pipeline.decode import GrayImage, ImageLimits, Picture, decode
+from shared.pipeline.crop import crop, square_around
+from shared.pipeline.decode import GreyImage, ImageLimits, Picture, decode
 from shared.pipeline.detect import Detector
 from shared.pipeline.preprocess import to_face, whole_as_face
 
@@ -38,7 +39,7 @@ class Sample:
     source: str
     label: str
     split: str
-    face: GrayImage | None
+    face: GreyImage | None
     problem: str = ""
 
 
@@ -89,7 +90,7 @@ class FaceFinder:
     geometry: CropGeometry
     min_confidence: float = 0.6
 
-    def face(self, picture: Picture) -> GrayImage | None:
+    def face(self, picture: Picture) -> GreyImage | None:
         """The face (48, 48) uint8 as FER2013 frames it, or None where there is none."""
         found = self.detector.detect(picture.pixels, self.min_confidence)
         if not found:
@@ -134,7 +135,7 @@ def _file_sample(path: Path, root: Path, label: str, split: Split, finder: FaceF
 
 def read_source(
     path: Path, progress: Progress = iter, finder: FaceFinder | None = None
-) -> tuple[pd.DataFrame, list[GrayImage | None]]:
+) -> tuple[pd.DataFrame, list[GreyImage | None]]:
     """The paper's frame (paper, 1): one row per image with source, label, split and problem; and the faces beside it."""
     samples = list(progress(read_folders(path, finder) if path.is_dir() else read_csv(path)))
     columns = ["source", "label", "split", "problem"]

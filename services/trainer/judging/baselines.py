@@ -21,7 +21,7 @@ from services.trainer.training.metrics import Scores
 from services.trainer.training.predictors import Predict
 from shared.emotions import EMOTIONS
 from shared.pipeline.classify import Probabilities
-from shared.pipeline.decode import GrayImage
+from shared.pipeline.decode import GreyImage
 
 _LBP_GRID: Final = 6
 _LBP_POINTS: Final = 8
@@ -52,7 +52,7 @@ def lbp_features(faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return np.stack([_lbp(face) for face in faces]).astype(np.float32)
 
 
-def _lbp(face: GrayImage) -> npt.NDArray[np.float32]:
+def _lbp(face: GreyImage) -> npt.NDArray[np.float32]:
     from skimage.feature import local_binary_pattern
 
     patterns = local_binary_pattern(face, _LBP_POINTS, 1, method="nri_uniform").astype(np.int64)

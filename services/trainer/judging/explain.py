@@ -10,7 +10,7 @@ import numpy.typing as npt
 from services.trainer.errors import TrainerError
 from services.trainer.training.predictors import Predict
 from shared.emotions import EMOTIONS
-from shared.pipeline.decode import GrayImage
+from shared.pipeline.decode import GreyImage
 from shared.pipeline.preprocess import to_input
 
 _SMALLEST_MAP: Final = 4  # a coarser map tells nothing about places
@@ -32,7 +32,7 @@ def grad_cam(model: keras.Model, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np
     return np.asarray(maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12), np.float32)
 
 
-def occlusion(predict: Predict, face: GrayImage) -> npt.NDArray[np.float32]:
+def occlusion(predict: Predict, face: GreyImage) -> npt.NDArray[np.float32]:
     """A map (size, size) of how much the predicted class loses when a grey patch covers a place."""
     size = face.shape[0]
     places = [

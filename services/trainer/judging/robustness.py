@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from services.trainer.data.dataset import Dataset
 from services.trainer.training.predictors import Predict
-from shared.pipeline.decode import GrayImage
+from shared.pipeline.crop import MID_GREY
+from shared.pipeline.decode import GreyImage
 
-Harm: TypeAlias = Callable[[GrayImage, float, np.random.Generator], npt.NDArray[Any]]
-MID_GREY: Final = 128
+Harm: TypeAlias = Callable[[GreyImage, float, np.random.Generator], npt.NDArray[Any]]
 
 
 def robustness(predict: Predict, part: Dataset, seed: int = 0) -> dict[str, Any]:
@@ -49,38 +49,38 @@ def _accuracy(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int
     return round(float((probabilities.argmax(axis=1) == labels).mean()), 4)
 
 
-def _as_face(pixels: npt.NDArray[Any]) -> GrayImage:
+def _as_face(pixels: npt.NDArray[Any]) -> GreyImage:
     return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
 
 
-def _brightness(face: GrayImage, factor: float, _: np.random.Generator) -> npt.NDArray[Any]:
+def _brightness(face: GreyImage, factor: float, _: np.random.Generator) -> npt.NDArray[Any]:
     return np.asarray(face * factor)
 
 
-def _contrast(face: GrayImage, factor: float, _: np.random.Generator) -> npt.NDArray[Any]:
+def _contrast(face: GreyImage, factor: float, _: np.random.Generator) -> npt.NDArray[Any]:
     return np.asarray((face - face.mean()) * factor + face.mean())
 
 
-def _blur(face: GrayImage, sigma_px: float, _: np.random.Generator) -> npt.NDArray[Any]:
+def _blur(face: GreyImage, sigma_px: float, _: np.random.Generator) -> npt.NDArray[Any]:
     return np.asarray(cv2.GaussianBlur(face, (0, 0), sigma_px))
 
 
-def _noise(face: GrayImage, deviation: float, rng: np.random.Generator) -> npt.NDArray[Any]:
+def _noise(face: GreyImage, deviation: float, rng: np.random.Generator) -> npt.NDArray[Any]:
     return face + rng.normal(0, deviation, face.shape)
 
 
-def _jpeg(face: GrayImage, quality: float, _: np.random.Generator) -> npt.NDArray[Any]:
+def _jpeg(face: GreyImage, quality: float, _: np.random.Generator) -> npt.NDArray[Any]:
     data = cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE))
 
 
-def _rotation(face: GrayImage, degrees: float, rng: np.random.Generator) -> npt.NDArray[Any]:
+def _rotation(face: GreyImage, degrees: float, rng: np.random.Generator) -> npt.NDArray[Any]:
     side = face.shape[0]
     turn = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), degrees * rng.choice([-1, 1]), 1.0)
     return np.asarray(cv2.warpAffine(face, turn, (side, side), borderMode=cv2.BORDER_REPLICATE))
 
 
-def _resolution(face: GrayImage, side_px: float, _: np.random.Generator) -> npt.NDArray[Any]:
+def _resolution(face: GreyImage, side_px: float, _: np.random.Generator) -> npt.NDArray[Any]:
     small = cv2.resize(face, (int(side_px), int(side_px)), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(small, face.shape, interpolation=cv2.INTER_LINEAR))
 
@@ -88,7 +88,7 @@ def _resolution(face: GrayImage, side_px: float, _: np.random.Generator) -> npt.
 def _cover(top: float, bottom: float) -> Harm:
     """Cover a share of the band from `top` to `bottom` (of the side), growing from its middle."""
 
-    def harm(face: GrayImage, share: float, _: np.random.Generator) -> npt.NDArray[Any]:
+    def harm(face: GreyImage, share: float, _: np.random.Generator) -> npt.NDArray[Any]:
         side, middle, half = face.shape[0], (top + bottom) / 2, (bottom - top) / 2 * share
         covered = face.copy()
         covered[round((middle - half) * side) : round((middle + half) * side)] = MID_GREY
@@ -97,7 +97,7 @@ def _cover(top: float, bottom: float) -> Harm:
     return harm
 
 
-def _cover_side(face: GrayImage, share: float, rng: np.random.Generator) -> npt.NDArray[Any]:
+def _cover_side(face: GreyImage, share: float, rng: np.random.Generator) -> npt.NDArray[Any]:
     width = round(face.shape[1] * share)
     covered = face.copy()
     if rng.random() < 0.5:

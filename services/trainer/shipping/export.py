@@ -18,11 +18,10 @@ from services.trainer.judging.evaluate import evaluate
 from services.trainer.training.config import TrainConfig
 from services.trainer.training.predictors import Predict, keras_predictor, open_predictor
 from services.trainer.training.workdir import Workdir, best_epoch
-from shared.atomic import directory_written_whole, write_text
+from shared.atomic import atomic_directory, write_text
+from shared.boxes import CropGeometry, DetectorName
 from shared.emotions import EMOTIONS
 from shared.manifest import CARD_FILE, MODEL_FILE, Golden, ModelManifest, sha256_of
-from shared.pipeline.crop import CropGeometry
-from shared.pipeline.detect import DetectorName
 
 # Old enough for every ONNX Runtime since 1.14 (February 2023), new enough for all that our networks use.
 OPSET: Final = 17
@@ -58,7 +57,7 @@ def export(workdir: Path, data: Dataset, geometry: dict[DetectorName, CropGeomet
     validation = data.split("validation")
     temperature = fit_temperature(keras_predictor(trained)(validation.pixels), validation.labels)
     calibrated = with_temperature(trained, temperature)
-    with directory_written_whole(directory) as new:
+    with atomic_directory(directory) as new:
         write_onnx(calibrated, new / MODEL_FILE)
         manifest = _manifest(directory.name, new, run, history, geometry, calibrated, temperature)
         manifest.save(new)

@@ -25,7 +25,7 @@ from services.trainer.training.networks import PRUNABLE, build
 from services.trainer.training.predictors import keras_predictor
 from services.trainer.training.train import Start, train
 from services.trainer.training.workdir import Workdir
-from shared.atomic import write_text, written_whole
+from shared.atomic import atomic_file, write_text
 from shared.manifest import sha256_of
 
 _SLOWER: Final = 0.25  # of the learning rate: the weights are already good
@@ -78,7 +78,7 @@ def _begun(home: Workdir, narrow: keras.Model, keep: float, out: Path) -> Path:
         return init
     if (out / "run.json").exists():
         raise WorkdirError(f"{out} holds a run that was not pruned from this one. Choose another --out.")
-    with written_whole(init) as beside:
+    with atomic_file(init) as beside:
         narrow.save(beside)
     write_text(note, origin)
     return init

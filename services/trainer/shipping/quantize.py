@@ -19,7 +19,7 @@ from services.trainer.judging.card import model_card
 from services.trainer.judging.evaluate import evaluate
 from services.trainer.shipping.speed import Comparison, compare_speed
 from services.trainer.training.predictors import open_predictor
-from shared.atomic import directory_written_whole, write_text
+from shared.atomic import atomic_directory, write_text
 from shared.manifest import CARD_FILE, MODEL_FILE, Golden, ModelManifest, load_manifest, sha256_of
 from shared.pipeline.classify import unchecked_classifier
 from shared.pipeline.preprocess import FaceBatch, to_input
@@ -52,7 +52,7 @@ def quantize(source: Path, data: Dataset, out: Path, cpu: Cpu = "auto", most_los
     if manifest.training["data_sha256"] != data.sha256:
         raise DataError(f"{source} was trained on other data; its figures cannot be compared with figures on this.")
     reduced_range = needs_reduced_range(cpu)
-    with directory_written_whole(out) as new:
+    with atomic_directory(out) as new:
         _write_int8(source / MODEL_FILE, new / MODEL_FILE, _calibration_faces(data), reduced_range)
         comparison = compare_speed(source / MODEL_FILE, new / MODEL_FILE)
         made = {

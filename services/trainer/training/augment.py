@@ -6,12 +6,12 @@ import numpy.typing as npt
 
 from services.trainer.data.dataset import Targets
 from services.trainer.training.config import AugmentConfig
-from shared.pipeline.decode import GrayImage
+from shared.pipeline.decode import GreyImage
 
 Faces = npt.NDArray[np.float32]  # (N, size, size), 0 to 255
 
 
-def vary(face: GrayImage, config: AugmentConfig, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def vary(face: GreyImage, config: AugmentConfig, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """One face (size, size) uint8, moved, relit and partly covered; float32 in 0 to 255."""
     varied = _move(face, config, rng).astype(np.float32)
     contrast, brightness = rng.uniform(*config.contrast), rng.uniform(*config.brightness)
@@ -33,7 +33,7 @@ def mixup(faces: Faces, targets: Targets, config: AugmentConfig, rng: np.random.
     return weight * faces + (1 - weight) * faces[other], weight * targets + (1 - weight) * targets[other]
 
 
-def _move(face: GrayImage, config: AugmentConfig, rng: np.random.Generator) -> GrayImage:
+def _move(face: GreyImage, config: AugmentConfig, rng: np.random.Generator) -> GreyImage:
     """Rotate, zoom, stretch, shift and mirror around the centre, in one interpolation."""
     size = face.shape[0]
     centre = (size - 1) / 2

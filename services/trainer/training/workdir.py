@@ -28,7 +28,7 @@ from services.trainer.data.dataset import Dataset
 from services.trainer.errors import WorkdirError
 from services.trainer.training.config import TrainConfig
 from services.trainer.training.devices import devices_of_kind
-from shared.atomic import write_text, written_whole
+from shared.atomic import atomic_file, write_text
 from shared.manifest import sha256_of
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ class Workdir:
     def save_epoch(self, model: keras.Model, history: History) -> None:
         """Keep everything that the next epoch needs: weights, optimizer slots and schedule position, history."""
         state = {name: keras.ops.convert_to_numpy(variable) for name, variable in _variables(model)}
-        with written_whole(self.checkpoint) as beside:
+        with atomic_file(self.checkpoint) as beside:
             np.savez(beside, history=np.array(json.dumps(history)), **state)
         write_text(self.path / "history.json", json.dumps(history, indent=1) + "\n")
 
@@ -131,7 +131,7 @@ class Workdir:
 
     def save_best(self, model: keras.Model, name: str) -> None:
         """Keep `model` as the best so far."""
-        with written_whole(self.path / name) as beside:
+        with atomic_file(self.path / name) as beside:
             model.save(beside, include_optimizer=False)
 
     def best_model(self) -> Path:

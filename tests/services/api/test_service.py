@@ -198,9 +198,8 @@ def test_the_fetch_says_why_and_leaves_with_1(
 
         threading.Thread(target=answer, daemon=True).start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}/x"
-        monkeypatch.setattr(fetch_yunet.fetch, "__defaults__", ((url, url), 5.0))
-        assert fetch_yunet.main() == 1
+        assert fetch_yunet.main((url, url)) == 1
     said = capsys.readouterr().out
-    assert "another file" in said
+    assert "a different file" in said
     assert "make yunet" in said
     assert not (tmp_path / "yunet.onnx").exists()

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.api import workers as module
-from services.api.errors import Overloaded
+from services.api.faults import NotReady, Overloaded
 from services.api.workers import Workers, available_cpus
 
 
@@ -47,6 +46,18 @@ def test_what_was_cancelled_while_it_waited_never_runs() -> None:
         await running
         workers.close()
         assert ran == []
+        assert workers.admitted == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_call_after_closing_is_refused_and_takes_no_place() -> None:
+    async def scenario() -> None:
+        workers = Workers(threads=1, queue_size=0)
+        workers.close()
+        for _ in range(3):
+            with pytest.raises(NotReady, match="stopping"):
+                await workers.run(lambda: "late")
         assert workers.admitted == 0
 
     asyncio.run(scenario())
@@ -93,9 +104,8 @@ def test_the_cgroup_s_quota_bounds_the_cpus(
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
-    monkeypatch.setattr(module, "_CGROUP", tmp_path)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
-    assert available_cpus() == expected
+    assert available_cpus(tmp_path) == expected
 
 
 def test_what_was_cancelled_is_forgotten_with_its_image() -> None:

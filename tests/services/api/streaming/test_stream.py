@@ -277,13 +277,13 @@ def test_keys_by_header_subprotocol_or_first_message(frame: bytes) -> None:
             ws.send(json.dumps({"type": "authenticate", "key": "sesame"}))
             assert receive(ws)["type"] == "ready"
         with opened(url, additional_headers={"X-API-Key": "wrong"}) as ws:  # is told at once
-            assert close_of(ws, within_s=4) == (1008, "The API key is none of this service's.")
+            assert close_of(ws, within_s=4) == (1008, "The API key is wrong.")
         for first in (json.dumps({"type": "authenticate", "key": "wrong"}), json.dumps({"type": "configure"}), frame):
             with opened(url) as ws:
                 ws.send(first)
                 assert close_of(ws)[0] == 1008
         with opened(url) as ws:  # says nothing
-            assert close_of(ws)[1].startswith("This service needs an API key: as X-API-Key")
+            assert close_of(ws)[1].startswith("This service needs an API key, as X-API-Key")
 
 
 def test_stopping_closes_sessions_with_a_reason(frame: bytes) -> None:

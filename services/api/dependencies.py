@@ -1,4 +1,4 @@
-"""What routes ask for."""
+"""What routes depend on."""
 
 from typing import Annotated, TypeAlias
 

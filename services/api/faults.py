@@ -1,0 +1,54 @@
+"""What can go wrong in the service, beyond what the pipeline raises.
+
+    MienError
+    ├── ImageError, ModelError, …   raised by the pipeline, see shared/errors.py
+    └── ServiceError
+        ├── BadForm                 a body that does not match its Content-Type
+        ├── Unauthorized            no API key, or a wrong one
+        ├── SlowUpload              the upload stalled
+        ├── PayloadTooLarge         more bytes than allowed
+        ├── UnsupportedForm         a Content-Type that cannot carry the images
+        ├── MissingImage            a form without the field, JSON without the key
+        ├── NotReady                no model can be served
+        └── Overloaded              the queue or the upload capacity is full
+
+None of them knows HTTP: errors.py maps each to a status.
+"""
+
+from shared.errors import MienError
+
+
+class ServiceError(MienError):
+    """The service cannot answer the request."""
+
+
+class BadForm(ServiceError):
+    """The body does not match its Content-Type."""
+
+
+class Unauthorized(ServiceError):
+    """No API key, or a wrong one."""
+
+
+class SlowUpload(ServiceError):
+    """The upload stalled."""
+
+
+class PayloadTooLarge(ServiceError):
+    """More bytes than allowed."""
+
+
+class UnsupportedForm(ServiceError):
+    """A Content-Type that cannot carry the images."""
+
+
+class MissingImage(ServiceError):
+    """A form without the field, or JSON without the key."""
+
+
+class NotReady(ServiceError):
+    """No model can be served, for the reason in the message."""
+
+
+class Overloaded(ServiceError):
+    """The queue or the upload capacity is full."""

@@ -1,0 +1,64 @@
+"""Puts an analyzer together: a model, a face detector and limits, from plain arguments.
+
+A new detector is a class with `Detector`'s methods, its name in `boxes.py`, and a line in `_DETECTORS`.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from shared.analyzer import Analyzer
+from shared.boxes import DetectorName
+from shared.errors import ModelError
+from shared.manifest import load_manifest
+from shared.pipeline.classify import MirroredClassifier, open_classifier
+from shared.pipeline.decode import ImageLimits
+from shared.pipeline.detect import Detector, HaarDetector
+from shared.pipeline.yunet import open_yunet
+
+DetectorChoice: TypeAlias = Literal["auto"] | DetectorName
+
+YUNET_MODEL: Final = Path("models/yunet/face_detection_yunet_2023mar.onnx")
+DETECT_SIDE_PX: Final = 1024
+
+# How each detector is opened, from YuNet's file and the longest side it searches; the best one first.
+_DETECTORS: Final[dict[DetectorName, Callable[[Path, int], Detector]]] = {
+    "yunet": open_yunet,
+    "haar": lambda _, max_side_px: HaarDetector(max_side_px),
+}
+
+
+def open_analyzer(
+    model: Path,
+    detector: DetectorChoice = "auto",
+    yunet_model: Path = YUNET_MODEL,
+    limits: ImageLimits | None = None,
+    threads: int = 1,
+    providers: Sequence[str] = ("CPU",),
+    mirror: bool = False,
+) -> Analyzer:
+    """The analyzer of a model directory, the model verified.
+
+    Faces are searched for at `limits.target_side_px`. `threads` and `providers` are those of `open_classifier`; with
+    `mirror` each face is read together with its mirror image. Raises ModelError or DetectorError.
+    """
+    limits = limits or ImageLimits()
+    manifest = load_manifest(model)
+    finder = open_detector(detector, yunet_model, limits.target_side_px)
+    if finder.name not in manifest.crop:
+        raise ModelError(f"{model} has no crop geometry for the detector '{finder.name}'.")
+    classifier = open_classifier(model, manifest, threads, providers)
+    return Analyzer(manifest, MirroredClassifier(classifier) if mirror else classifier, finder, limits)
+
+
+def open_detector(
+    choice: DetectorChoice = "auto", yunet_model: Path = YUNET_MODEL, max_side_px: int = DETECT_SIDE_PX
+) -> Detector:
+    """The detector named, or for auto the best that is installed. Raises DetectorError."""
+    name = available_detectors(yunet_model)[0] if choice == "auto" else choice
+    return _DETECTORS[name](yunet_model, max_side_px)
+
+
+def available_detectors(yunet_model: Path = YUNET_MODEL) -> list[DetectorName]:
+    """The detectors whose files are installed, the best one first."""
+    return [name for name in _DETECTORS if name != "yunet" or yunet_model.is_file()]

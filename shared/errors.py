@@ -6,6 +6,7 @@
     │   ├── UnsupportedImage       not a supported format
     │   ├── ImageTooLarge          more pixels than the limit
     │   └── ImageTooSmall          too small to hold a face
+    ├── OutOfMemory                too little memory for the work right now
     ├── DetectorError              a face detector that is unavailable
     ├── ModelError                 a model that fails verification
     └── TrainerError               see services/trainer/errors.py
@@ -36,6 +37,10 @@ class ImageTooLarge(ImageError):
 
 class ImageTooSmall(ImageError):
     """A side too short to hold a readable face."""
+
+
+class OutOfMemory(MienError):
+    """There is too little memory for the work right now; the picture is not at fault."""
 
 
 class DetectorError(MienError):

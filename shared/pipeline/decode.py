@@ -1,29 +1,33 @@
 """Encoded bytes in, an upright picture out."""
 
 import io
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import Image
 
-from shared.errors import ImageTooLarge, ImageTooSmall, UndecodableImage, UnsupportedImage
+from shared.errors import (
+    ImageError,
+    ImageTooLarge,
+    ImageTooSmall,
+    OutOfMemory,
+    UndecodableImage,
+    UnsupportedImage,
+)
+from shared.pipeline.formats.encoded import KINDS, Encoded, Kind
+from shared.pipeline.formats.heif import open_avif, open_heif
+from shared.pipeline.formats.read import read_header
 
 BgrImage: TypeAlias = npt.NDArray[np.uint8]  # (H, W, 3), OpenCV's channel order
 GreyImage: TypeAlias = npt.NDArray[np.uint8]  # (H, W)
 
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-READS: Final = "JPEG, PNG, WebP, GIF (first frame), BMP and TIFF"
 MIN_SIDE_PX: Final = 16  # below this no face has a readable expression
 
-_MAX_SCANS: Final = 100  # of a progressive JPEG, which has about ten; each costs as much as decoding a picture
-_JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # as found between a scan's data and the next segment
-
-# How files of these formats begin. A file that begins like this and cannot be opened is broken, not unsupported.
-_MAGIC: Final = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
+_BAND_ROWS: Final = 256  # pictures are converted a band at a time, so that no second copy of a large one is made
 # EXIF orientations: 5 to 8 swap rows and columns, then these directions are reversed.
 _FLIPS: Final = {
     1: (), 2: ("right",), 3: ("right", "down"), 4: ("down",), 5: (), 6: ("right",), 7: ("right", "down"), 8: ("down",),
@@ -32,7 +36,7 @@ _FLIPS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """The largest picture that is decoded, and the size at which it is searched for faces."""
+    """The largest picture that is decoded, the size at which it is searched for faces, and the kinds of file."""
 
     # A 48-megapixel phone photo passes.
     max_pixels: int = 50_000_000
@@ -40,6 +44,7 @@ class ImageLimits:
     # Pictures are reduced by the largest whole factor that leaves the longer side at least this long: faces are
     # searched at this size, so more pixels cost time and memory and add nothing.
     target_side_px: int = 1024
+    kinds: tuple[Kind, ...] = KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,57 +61,45 @@ class Picture:
         return self.width / int(self.pixels.shape[1])
 
 
-def decode(data: bytes, limits: ImageLimits) -> Picture:
+def decode(data: bytes, limits: ImageLimits, reserve: Callable[[int], None] = lambda _: None) -> Picture:
     """The picture in `data` as displayed: EXIF orientation applied, transparency on white, 8 bits per channel.
 
-    Animations give their first frame. The size is checked against `limits` from the header, before decoding.
+    Animations give their first frame. The size is checked against `limits` from the header, before decoding; then
+    `reserve` is called with the bytes of memory that decoding takes, and may wait for them or raise.
 
-    Raises UndecodableImage, UnsupportedImage, ImageTooLarge or ImageTooSmall.
+    Raises UndecodableImage, UnsupportedImage, ImageTooLarge, ImageTooSmall or OutOfMemory.
     """
-    if not data:
-        raise UndecodableImage("The image is empty (0 bytes).")
-    image = _open(data, limits)
-    width, height = image.size
-    _check_size(width, height, limits)
-    if image.format == "JPEG" and _scans(data) > _MAX_SCANS:
-        raise UndecodableImage(f"The JPEG image has more than {_MAX_SCANS} scans.")
-    orientation = _orientation(image)
+    encoded = read_header(data, limits.kinds)
+    _check_size(encoded, limits)
+    reserve(memory_bytes(encoded, limits))
     try:
-        reduction = max(1, max(width, height) // limits.target_side_px)
-        # JPEGs are decoded at a half, a quarter or an eighth of their size.
-        image.draft(None, (max(1, width // reduction), max(1, height // reduction)))
-        image.load()
-        pixels = _as_bgr(_reduced(image, limits.target_side_px))
-    except UnsupportedImage:
+        pixels = _DECODERS.get(encoded.kind, _by_pillow)(encoded, limits)
+    except ImageError:
         raise
-    except Exception as error:  # Pillow's decoders raise many types on broken bytes
-        raise UndecodableImage(f"The {image.format} image is truncated or corrupt: {error}.") from error
-    if orientation >= 5:  # turned by 90 degrees
-        width, height = height, width
-    return Picture(_upright(pixels, orientation), width, height)
+    except MemoryError as error:
+        raise OutOfMemory("There is too little memory for this image right now.") from error
+    except Exception as error:  # decoders raise many types on broken bytes
+        raise UndecodableImage(f"The {encoded.kind} image is truncated or corrupt: {error}.") from error
+    turned = encoded.orientation >= 5  # by 90 degrees
+    width, height = (encoded.height, encoded.width) if turned else (encoded.width, encoded.height)
+    return Picture(_upright(pixels, encoded.orientation), width, height)
 
 
-def _open(data: bytes, limits: ImageLimits) -> Image.Image:
-    try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLarge(
-            f"The image has more than {limits.max_pixels:,} pixels, the limit. Send a smaller one."
-        ) from error
-    except Exception as error:
-        if data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
-            raise UndecodableImage("The image's header is corrupt.") from error
-        raise UnsupportedImage(f"This is not a supported image{_foreign(data)}. Supported: {READS}.") from error
+def memory_bytes(encoded: Encoded, limits: ImageLimits) -> int:
+    """The most memory that decoding takes beside the file itself, known from its header."""
+    longest = max(encoded.width, encoded.height)
+    shrinks = max(1, longest // limits.target_side_px)
+    draft = 1
+    if encoded.kind == "JPEG":  # decoded at a half, a quarter or an eighth of its size
+        draft = next(scale for scale in (8, 4, 2, 1) if scale <= shrinks)
+    decoded = encoded.pixels // draft**2
+    reduced = encoded.pixels // shrinks**2
+    # The decoder's own picture; then the reduced one as BGR, and upright. A few megabytes for bands and tables.
+    return decoded * encoded.bytes_per_pixel + encoded.coefficients_bytes + 6 * reduced + len(encoded.data) + 2**22
 
 
-def _foreign(data: bytes) -> str:
-    """The name of a format that people often send and that is not supported."""
-    if data[4:8] != b"ftyp":
-        return ""
-    return " (AVIF)" if data[8:12] == b"avif" else " (HEIC or a video: share photos from an iPhone as JPEG)"
-
-
-def _check_size(width: int, height: int, limits: ImageLimits) -> None:
+def _check_size(encoded: Encoded, limits: ImageLimits) -> None:
+    width, height = encoded.width, encoded.height
     if width * height > limits.max_pixels or max(width, height) > limits.max_side_px:
         raise ImageTooLarge(
             f"The image is {width}x{height}, {width * height:,} pixels; the limit is {limits.max_pixels:,} pixels and "
@@ -118,25 +111,65 @@ def _check_size(width: int, height: int, limits: ImageLimits) -> None:
         )
 
 
-def _scans(data: bytes) -> int:
-    """How many scans a JPEG has; counting stops at one too many."""
-    position, scans = 2, 0
-    while scans <= _MAX_SCANS and (marker := _JPEG_MARKER.search(data, position)):
-        code = marker[0][1]
-        if code == 0xD9:  # end of the image; cameras append other data
-            break
-        scans += code == 0xDA
-        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
-    return scans
+def _by_pillow(encoded: Encoded, limits: ImageLimits) -> BgrImage:
+    with Image.open(io.BytesIO(encoded.data), formats=[encoded.kind]) as image:
+        return _loaded(image, encoded, limits)
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; a broken EXIF block does not make the picture unreadable."""
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # as above
-        return 1
-    return orientation if orientation in range(1, 9) else 1
+def _avif(encoded: Encoded, limits: ImageLimits) -> BgrImage:
+    with open_avif(encoded.data) as image:
+        return _loaded(image, encoded, limits)
+
+
+def _loaded(image: Image.Image, encoded: Encoded, limits: ImageLimits) -> BgrImage:
+    if image.size != (encoded.width, encoded.height):
+        raise UndecodableImage(f"The {encoded.kind} image says two different sizes.")
+    reduction = max(1, max(image.size) // limits.target_side_px)
+    # JPEGs are decoded at a half, a quarter or an eighth of their size.
+    image.draft(None, (max(1, image.width // reduction), max(1, image.height // reduction)))
+    image.load()
+    return _as_bgr(_reduced(image, limits.target_side_px))
+
+
+def _webp(encoded: Encoded, limits: ImageLimits) -> BgrImage:
+    """By OpenCV, which takes half of the memory that Pillow takes for a WebP."""
+    pixels = cv2.imdecode(np.frombuffer(encoded.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.shape[:2] != (encoded.height, encoded.width):
+        raise UndecodableImage("The WebP image is truncated or corrupt.")
+    return _shrunk(np.asarray(pixels, np.uint8), limits.target_side_px)
+
+
+def _heif(encoded: Encoded, limits: ImageLimits) -> BgrImage:
+    file = open_heif(encoded.data)
+    pixels = np.asarray(file)
+    if pixels.dtype != np.uint8 or pixels.shape[0] != encoded.height or pixels.shape[1] < encoded.width:
+        raise UnsupportedImage(f"The HEIC image is stored in a way that is not supported ({file.mode}).")
+    return _shrunk(pixels[:, : encoded.width], limits.target_side_px)
+
+
+def _shrunk(pixels: npt.NDArray[np.uint8], target_side_px: int) -> BgrImage:
+    """Grey, BGR or BGRA (H, W[, C]) as BGR on white, reduced by averaging where it is larger than needed."""
+    reduction = max(pixels.shape[:2]) // target_side_px
+    if reduction > 1:
+        size = (-(-pixels.shape[1] // reduction), -(-pixels.shape[0] // reduction))
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    if pixels.ndim == 2:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), np.uint8)
+    if pixels.shape[2] == 3:
+        return pixels
+    shown = np.empty((*pixels.shape[:2], 3), np.uint8)
+    for top in range(0, len(pixels), _BAND_ROWS):
+        band = pixels[top : top + _BAND_ROWS]
+        alpha = band[..., 3:].astype(np.uint16)
+        shown[top : top + _BAND_ROWS] = (band[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255
+    return shown
+
+
+_DECODERS: Final[dict[Kind, Callable[[Encoded, ImageLimits], BgrImage]]] = {
+    "WEBP": _webp,
+    "HEIF": _heif,
+    "AVIF": _avif,
+}
 
 
 def _reduced(image: Image.Image, target_side_px: int) -> Image.Image:
@@ -148,7 +181,7 @@ def _reduced(image: Image.Image, target_side_px: int) -> Image.Image:
         # Pillow's own conversion clips 16-bit grey to white instead of scaling it.
         image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise UnsupportedImage(f"The image has 32-bit samples. Supported: {READS}, of 8 or 16 bits.")
+        raise UnsupportedImage("The image has 32-bit samples; 8 and 16 bits are supported.")
     if image.mode in ("1", "P", "PA") or (image.has_transparency_data and image.mode not in ("RGBA", "LA")):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     reduction = max(image.size) // target_side_px
@@ -156,12 +189,16 @@ def _reduced(image: Image.Image, target_side_px: int) -> Image.Image:
 
 
 def _as_bgr(image: Image.Image) -> BgrImage:
-    if image.has_transparency_data:
-        canvas = Image.new("RGB", image.size, "white")
-        canvas.paste(image, mask=image.getchannel("A"))
-        image = canvas
-    rgb = image if image.mode == "RGB" else image.convert("RGB")
-    return np.asarray(cv2.cvtColor(np.asarray(rgb), cv2.COLOR_RGB2BGR), np.uint8)
+    bgr = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _BAND_ROWS):
+        band = image.crop((0, top, image.width, min(top + _BAND_ROWS, image.height)))
+        if band.has_transparency_data:
+            canvas = Image.new("RGB", band.size, "white")
+            canvas.paste(band, mask=band.getchannel("A"))
+            band = canvas
+        rgb = band if band.mode == "RGB" else band.convert("RGB")
+        cv2.cvtColor(np.asarray(rgb), cv2.COLOR_RGB2BGR, dst=bgr[top : top + _BAND_ROWS])
+    return bgr
 
 
 def _upright(pixels: BgrImage, orientation: int) -> BgrImage:

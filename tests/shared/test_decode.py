@@ -3,12 +3,12 @@
 import struct
 import subprocess
 import sys
-import warnings
 import zlib
 from collections.abc import Callable
 
 import cv2
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
@@ -36,8 +36,9 @@ def assert_red_left_blue_right(picture: Picture, tolerance: int = 12) -> None:
     assert np.abs(right - (200, 30, 30)).max() <= tolerance
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF"])
 def test_reads_every_listed_format(kind: str, halves: Image.Image, encode: Encode) -> None:
+    pillow_heif.register_heif_opener()
     assert_red_left_blue_right(decode(encode(halves, kind), LIMITS))
 
 
@@ -89,8 +90,11 @@ def test_transparent_palette_colour_is_shown_on_white(encode: Encode) -> None:
     assert decode(encode(image, "GIF", transparency=0), LIMITS).pixels[10, 10].tolist() == [255, 255, 255]
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(orientation: int, halves: Image.Image, encode: Encode) -> None:
+def test_exif_orientation_is_applied_once(orientation: int, kind: str, halves: Image.Image, encode: Encode) -> None:
+    """Two corners tell the eight apart: the left half is red, and the upper part of it darker."""
+    halves.paste((100, 10, 10), (0, 0, 32, 12))
     # Store the picture as a camera would that was held so: the inverse of what the tag tells to do.
     inverse = {
         1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -100,10 +104,13 @@ def test_exif_orientation_is_applied(orientation: int, halves: Image.Image, enco
     stored = halves if inverse is None else halves.transpose(inverse)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    assert_red_left_blue_right(decode(encode(stored, "JPEG", exif=exif), LIMITS))
+    if kind == "HEIF":
+        pillow_heif.register_heif_opener()
+    picture = decode(encode(stored, kind, exif=exif.tobytes() if kind == "HEIF" else exif), LIMITS)
+    assert_red_left_blue_right(picture, tolerance=25)
+    assert np.abs(picture.pixels[4, 8].astype(int) - (10, 10, 100)).max() <= 25
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's own remarks on damaged files
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff"])
 def test_broken_exif_does_not_spoil_the_picture(exif: bytes, halves: Image.Image, encode: Encode) -> None:
     assert_red_left_blue_right(decode(encode(halves, "JPEG", exif=exif), LIMITS))
@@ -128,8 +135,9 @@ def test_an_empty_body_is_undecodable() -> None:
         decode(b"", LIMITS)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF"])
 def test_half_a_file_is_undecodable(kind: str, scene: Image.Image, encode: Encode) -> None:
+    pillow_heif.register_heif_opener()
     data = encode(scene, kind)
     with pytest.raises(UndecodableImage):
         decode(data[: len(data) // 2], LIMITS)
@@ -142,7 +150,7 @@ def test_a_broken_header_is_undecodable() -> None:
 
 @pytest.mark.parametrize("data", [b"not a picture, whatever its name says\n" * 9, b"%PDF-1.7", b"<svg/>", b"\0"])
 def test_what_is_no_image_is_unsupported_and_told_what_is_read(data: bytes) -> None:
-    with pytest.raises(UnsupportedImage, match=r"JPEG, PNG, WebP, GIF \(first frame\), BMP and TIFF"):
+    with pytest.raises(UnsupportedImage, match=r"JPEG, PNG, WebP, GIF \(first frame\), BMP, TIFF, HEIC and AVIF"):
         decode(data, LIMITS)
 
 
@@ -171,10 +179,10 @@ def test_bytes_after_the_image_do_not_matter(halves: Image.Image, encode: Encode
     assert_red_left_blue_right(decode(encode(halves, "JPEG") + b"trailing bytes of a camera", LIMITS))
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # as above
 def test_random_damage_never_raises_anything_else(scene: Image.Image, encode: Encode) -> None:
     rng = np.random.default_rng(1)
-    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
+    pillow_heif.register_heif_opener()
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF"):
         whole = np.frombuffer(encode(scene.resize((96, 72)), kind), np.uint8)
         for _ in range(40):
             damaged = whole.copy()
@@ -197,9 +205,7 @@ def test_strange_exif_beside_the_orientation_does_not_matter(halves: Image.Image
         block = bytearray(exif.tobytes())
         for place in rng.integers(24, len(block), 3):  # behind the orientation, which comes first
             block[place] = rng.integers(256)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            picture = decode(encode(turned, "JPEG", exif=bytes(block)), LIMITS)
+        picture = decode(encode(turned, "JPEG", exif=bytes(block)), LIMITS)
         assert {picture.width, picture.height} == {64, 48}
 
 
@@ -249,11 +255,25 @@ def test_a_jpeg_of_endless_scans_is_refused(scene: Image.Image, encode: Encode) 
 
 @pytest.mark.parametrize(
     ("data", "named"),
-    [(b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"), (b"\0\0\0\x18ftypavif\0\0\0\0", "AVIF")],
+    [
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "a video"),
+        (b"%PDF-1.7", "a PDF"),
+        (b"/9j/4AAQSkZJRgABAQ", "this is base64|it is base64"),
+        (b"data:image/png;base64,iVBORw0KGgo", "base64"),
+        (b'{"image": "iVBORw0KGgoAAAA"}', "base64"),
+        (b"image=%2F9j%2F4AAQ", "base64"),
+    ],
 )
-def test_kinds_that_people_send_often_are_named(data: bytes, named: str) -> None:
+def test_what_people_send_for_an_image_is_named(data: bytes, named: str) -> None:
     with pytest.raises(UnsupportedImage, match=named):
         decode(data, LIMITS)
+
+
+def test_the_kinds_that_are_read_can_be_narrowed(halves: Image.Image, encode: Encode) -> None:
+    narrow = ImageLimits(kinds=("JPEG", "PNG"))
+    assert decode(encode(halves, "PNG"), narrow).width == 64
+    with pytest.raises(UnsupportedImage, match=r"\(WebP\)\. Supported: JPEG and PNG"):
+        decode(encode(halves, "WEBP"), narrow)
 
 
 def test_a_long_strip_is_read_at_a_small_search_size(encode: Encode) -> None:

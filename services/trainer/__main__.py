@@ -49,22 +49,36 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--name", help="what cards call the data (FER2013 for a CSV, the folder's name for folders)")
     prepare.set_defaults(run=commands.run_prepare)
 
+    faces = subcommands.add_parser("faces", help="cut unlabeled faces out of photos, for teachers to label")
+    faces.add_argument("archive", type=Path, help="folder or .zip of photos")
+    faces.add_argument("--yunet", type=Path, help="YuNet's .onnx, which misses fewer faces than Haar")
+    faces.add_argument("--name", help="what cards call them (the archive's name)")
+    faces.add_argument("--out", type=Path, required=True, help="file to write")
+    faces.set_defaults(run=commands.run_faces)
+
+    teach = subcommands.add_parser("teach", help="let trained models label the training faces, and unlabeled ones")
+    teach.add_argument("teachers", type=Path, nargs="+", help="work directories of runs, or model directories")
+    _add_data(teach)
+    teach.add_argument("--faces", type=Path, help="file of faces to label as well")
+    teach.add_argument("--out", type=Path, required=True, help="file to write, for train --taught")
+    teach.set_defaults(run=commands.run_teach)
+
     train = subcommands.add_parser("train", help="train a network; the same command resumes a run that was stopped")
     train.add_argument("--config", type=Path, required=True, help="TOML file, see services/trainer/configs/")
     _add_data(train)
     train.add_argument("--workdir", type=Path, required=True, help="folder of this run")
     train.add_argument("--init", type=Path, help="start from the weights of this .keras file of the same network")
     train.add_argument(
-        "--teacher",
-        type=Path,
-        action="append",
-        default=[],
-        help="run or model directory whose answers are part of the targets (teacher_weight); may be repeated",
+        "--taught", type=Path, help="file of teach: teachers' answers, part of the targets (teacher_weight)"
+    )
+    train.add_argument(
+        "--faces", type=Path, help="file of faces: unlabeled faces that teachers labeled (unlabeled_share)"
     )
     train.add_argument(
         "--weights",
         default="imagenet",
-        help="of a network from keras.applications: imagenet (downloads), a local file, or none (%(default)s)",
+        help="of a network from keras.applications: imagenet (downloads), a local file, or none (%(default)s); "
+        "of mobilenet-v1: EmotiEffLib's mobilenet_7.tflite, or none",
     )
     train.add_argument("--devices", help="2 or gpu:2 spreads each batch over two GPUs (KERAS_BACKEND=jax)")
     train.set_defaults(run=commands.run_train)

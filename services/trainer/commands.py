@@ -44,18 +44,52 @@ def _finder(options: argparse.Namespace) -> "FaceFinder":
 
 def run_train(options: argparse.Namespace) -> None:
     from services.trainer.data.dataset import Dataset
+    from services.trainer.data.faces import Faces
     from services.trainer.training.config import load_config
     from services.trainer.training.devices import use_devices
+    from services.trainer.training.teachers import Taught
     from services.trainer.training.train import Start, train
     from services.trainer.training.workdir import best_epoch
 
     config, data = load_config(options.config), Dataset.load(options.data)
     if options.devices:
         use_devices(options.devices, config.batch_size)
-    start = Start(None if options.weights == "none" else options.weights, options.init, tuple(options.teacher))
+    faces = Faces.load(options.faces) if options.faces else None
+    taught = Taught.load(options.taught, data, faces) if options.taught else None
+    start = Start(None if options.weights == "none" else options.weights, options.init, taught, faces)
+    if config.people and not data.has_votes:
+        print("The data has no votes: the model gets one answer, trained on the labels alone.")
     history = train(config, data, options.workdir, start)
     best = best_epoch(history, config)
     print(f"best: epoch {best['epoch']}, validation accuracy {best['val_accuracy']:.4f}; kept in {options.workdir}")
+
+
+def run_faces(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from services.trainer.data.faces import collect_faces
+
+    faces, found = collect_faces(
+        options.archive, _finder(options), options.name or options.archive.stem, lambda data: tqdm(data, unit="photo")
+    )
+    faces.save(options.out)
+    print(
+        f"{len(faces.pixels)} faces of {found.read} photos; {found.without_face} without a face, {found.damaged} damaged"
+    )
+    print(f"written: {options.out}")
+
+
+def run_teach(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from services.trainer.data.dataset import Dataset
+    from services.trainer.data.faces import Faces
+    from services.trainer.training.teachers import teach
+
+    faces = Faces.load(options.faces) if options.faces else None
+    taught = teach(options.teachers, Dataset.load(options.data), faces, lambda starts: tqdm(starts, unit="chunk"))
+    taught.save(options.out)
+    print(f"{len(taught.train)} training faces and {len(taught.faces)} unlabeled ones; written: {options.out}")
 
 
 def run_evaluate(options: argparse.Namespace) -> None:

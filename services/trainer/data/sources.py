@@ -18,7 +18,7 @@ from services.trainer.errors import DataError
 from shared.boxes import CropGeometry
 from shared.emotions import EMOTIONS
 from shared.errors import ImageError
-from shared.pipeline.crop import crop, square_around
+from shared.pipeline.crop import Square, crop, square_around
 from shared.pipeline.decode import GreyImage, ImageLimits, Picture, decode
 from shared.pipeline.detect import Detector
 from shared.pipeline.preprocess import to_face, whole_as_face
@@ -90,12 +90,18 @@ class FaceFinder:
     geometry: CropGeometry
     min_confidence: float = 0.6
 
-    def face(self, picture: Picture) -> GreyImage | None:
-        """The face (48, 48) uint8 as FER2013 frames it, or None where there is none."""
+    def face(self, picture: Picture, size_px: int = FACE_SIZE_PX) -> GreyImage | None:
+        """The largest face (size_px, size_px) uint8, or None where there is none.
+
+        48 pixels are framed as FER2013 frames them; more show its surroundings at the same scale.
+        """
         found = self.detector.detect(picture.pixels, self.min_confidence)
         if not found:
             return None
-        return to_face(crop(picture.pixels, square_around(found[0].box, self.geometry)), FACE_SIZE_PX)
+        square = square_around(found[0].box, self.geometry)
+        margin = round(square.side * (size_px / FACE_SIZE_PX - 1) / 2)
+        wide = Square(square.x - margin, square.y - margin, square.side + 2 * margin)
+        return to_face(crop(picture.pixels, wide), size_px)
 
 
 def read_folders(root: Path, finder: FaceFinder | None = None) -> Iterator[Sample]:

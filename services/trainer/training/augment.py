@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from services.trainer.data.dataset import Targets
+from services.trainer.data.dataset import FACE_SIZE_PX, Targets
 from services.trainer.training.config import AugmentConfig
 from shared.pipeline.decode import GreyImage
 
@@ -12,7 +12,10 @@ Faces = npt.NDArray[np.float32]  # (N, size, size), 0 to 255
 
 
 def vary(face: GreyImage, config: AugmentConfig, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """One face (size, size) uint8, moved, relit and partly covered; float32 in 0 to 255."""
+    """One face, moved, relit and partly covered: (48, 48) float32 in 0 to 255.
+
+    `face` is (48, 48) uint8, or wider at the same scale, with the face in its middle.
+    """
     varied = _move(face, config, rng).astype(np.float32)
     contrast, brightness = rng.uniform(*config.contrast), rng.uniform(*config.brightness)
     shift = rng.uniform(-config.brightness_shift, config.brightness_shift)
@@ -24,18 +27,25 @@ def vary(face: GreyImage, config: AugmentConfig, rng: np.random.Generator) -> np
     return np.asarray(varied, np.float32)
 
 
-def mixup(faces: Faces, targets: Targets, config: AugmentConfig, rng: np.random.Generator) -> tuple[Faces, Targets]:
-    """Blend a share of the batches with themselves in another order (mixup, Zhang et al. 2018)."""
+def mixup(
+    faces: Faces, targets: Targets, config: AugmentConfig, rng: np.random.Generator, views: int = 1
+) -> tuple[Faces, Targets]:
+    """Blend a share of the batches with themselves in another order (mixup, Zhang et al. 2018).
+
+    A batch of two `views` of the same faces, one after the other, is blended alike in both.
+    """
     if config.mixup_alpha == 0 or rng.random() >= config.mixup_share:
         return faces, targets
     weight = np.float32(rng.beta(config.mixup_alpha, config.mixup_alpha))
-    other = rng.permutation(len(faces))
+    faces_per_view = len(faces) // views
+    one_view = rng.permutation(faces_per_view)
+    other = np.concatenate([one_view + view * faces_per_view for view in range(views)])
     return weight * faces + (1 - weight) * faces[other], weight * targets + (1 - weight) * targets[other]
 
 
 def _move(face: GreyImage, config: AugmentConfig, rng: np.random.Generator) -> GreyImage:
     """Rotate, zoom, stretch, shift and mirror around the centre, in one interpolation."""
-    size = face.shape[0]
+    size, middle = FACE_SIZE_PX, (face.shape[0] - 1) / 2
     centre = (size - 1) / 2
     angle, zoom = rng.uniform(-config.rotation_deg, config.rotation_deg), rng.uniform(*config.zoom)
     aspect = rng.uniform(1 - config.aspect, 1 + config.aspect)
@@ -43,7 +53,7 @@ def _move(face: GreyImage, config: AugmentConfig, rng: np.random.Generator) -> G
     mirror = -1 if config.flip and rng.random() < 0.5 else 1
     matrix = cv2.getRotationMatrix2D((0, 0), angle, zoom)[:, :2]
     matrix[0] *= aspect * mirror
-    offset = np.array([centre + shift_x, centre + shift_y]) - matrix @ np.array([centre, centre])
+    offset = np.array([centre + shift_x, centre + shift_y]) - matrix @ np.array([middle, middle])
     affine = np.column_stack([matrix, offset])
     moved = cv2.warpAffine(face, affine, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(moved, np.uint8)

@@ -1,6 +1,6 @@
 """Batches of varied faces. Each is a function of seed, epoch and index alone, so a resumed run sees the same ones."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import keras
@@ -8,59 +8,125 @@ import numpy as np
 import numpy.typing as npt
 
 from services.trainer.data.dataset import Dataset, Targets
+from services.trainer.data.faces import Faces
+from services.trainer.errors import ConfigError
 from services.trainer.training.augment import mixup, vary
-from services.trainer.training.config import TrainConfig
+from services.trainer.training.config import TargetConfig, TrainConfig
 from services.trainer.training.losses import class_weights
+from services.trainer.training.teachers import Taught
 from shared.emotions import EMOTIONS
 from shared.pipeline.preprocess import to_input
 
 # Two random streams per epoch: the one that varies images must not repeat the one that orders them.
 _ORDER: Final = 0
 _VARIATION: Final = 1
-Teach: TypeAlias = Callable[[npt.NDArray[np.uint8]], Targets]  # (N, 48, 48) -> (N, 7)
+_Chances: TypeAlias = npt.NDArray[np.float64] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What a run learns from: labeled faces, what teachers say of them, and unlabeled faces that only teachers know."""
+
+    train: Dataset  # the training split
+    taught: Taught | None = None
+    faces: Faces | None = None
 
 
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ships no types
-    """The training split, reshuffled for each epoch; a last, short batch is left out."""
+    """Training faces, shuffled anew each epoch; the last batch, if short, is left out.
 
-    def __init__(self, train: Dataset, config: TrainConfig, teach: Teach | None = None) -> None:
-        """Raises what `teach` raises; `train` must hold at least one batch. `teach` gives the teachers' predictions."""
+    Where the configuration asks for consistency, the second half of a batch shows the faces of the first half again,
+    varied differently.
+    """
+
+    def __init__(self, lessons: Lessons, config: TrainConfig) -> None:
+        """Raises ConfigError when configuration and lessons do not fit; there must be faces for one batch."""
         super().__init__(workers=1, use_multiprocessing=False)
-        kept = train.part(~train.not_a_face) if config.target.drop_not_a_face else train
         self.epoch = 0
-        self._pixels = kept.pixels
-        self._targets = kept.targets(config.target.original_weight, config.target.label_smoothing)
-        if teach is not None:
-            weight = np.float32(config.target.teacher_weight)
-            self._targets = (1 - weight) * self._targets + weight * teach(kept.pixels)
-        self._config = config
-        self._chances = _chances(kept.labels) if config.sampling == "sqrt" else None
-        drawn = np.full(len(kept), 1 / len(kept)) if self._chances is None else self._chances
-        # How often each class is drawn: losses that weigh classes divide by it.
-        self.frequencies = np.bincount(kept.labels, weights=drawn, minlength=len(EMOTIONS)).astype(np.float64)
+        self._config, self._ordered = config, (-1, np.empty(0, np.int64))
+        train, taught = lessons.train, lessons.taught
+        kept = ~train.not_a_face if config.target.drop_not_a_face else np.full(len(train), True)
+        labeled = train.part(kept)
+        self._labeled = labeled.pixels
+        heads = [config.target] if config.people is None or not train.has_votes else [config.target, config.people]
+        self._targets = _targets(labeled, heads, taught.train[kept] if taught else None)
+        self._chances = _chances(labeled.labels) if config.sampling == "sqrt" else None
+        self._unlabeled, self._unlabeled_chances = np.empty((0, 1, 1), np.uint8), None
+        if config.unlabeled_share:
+            if lessons.faces is None or taught is None:
+                raise ConfigError(
+                    "An unlabeled_share above 0 needs --faces, and --taught with what teachers say of them."
+                )
+            self._unlabeled = lessons.faces.pixels
+            self._targets = np.concatenate([self._targets, taught.faces[:, : len(heads)]])
+            if self._chances is not None:
+                self._unlabeled_chances = _chances(taught.faces[:, -1].argmax(axis=1))
+        drawn = np.full(len(labeled), 1 / len(labeled)) if self._chances is None else self._chances
+        # How often each class is drawn, which is what losses must make up for.
+        self.frequencies = np.bincount(labeled.labels, weights=drawn, minlength=len(EMOTIONS)).astype(np.float64)
         self._weights = class_weights(config.loss, self.frequencies)
 
     def __len__(self) -> int:
-        return max(1, len(self._pixels) // self._config.batch_size)
+        count, share = len(self._labeled), self._config.unlabeled_share
+        return max(1, (count + _unlabeled(count, share)) // self._config.batch_size)
 
-    def __getitem__(self, index: int) -> tuple[npt.NDArray[np.float32], ...]:
-        """Faces and targets, plus a weight per image where classes weigh differently."""
-        config, size = self._config, self._config.batch_size
-        rows = self._order(self.epoch)[index * size : (index + 1) * size]
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        """Faces and targets (a tuple where there are two answers), and a weight for each where classes weigh differently."""
+        config, views = self._config, 2 if self._config.consistency else 1
+        size = config.batch_size // views
+        rows = np.tile(self._order(self.epoch)[index * size : (index + 1) * size], views)
         rng = np.random.default_rng((config.seed, self.epoch, _VARIATION, index))
-        faces = np.stack([vary(face, config.augment, rng) for face in self._pixels[rows]])
-        faces, targets = mixup(faces, self._targets[rows], config.augment, rng)
+        faces = np.stack([vary(self._face(row), config.augment, rng) for row in rows])
+        faces, targets = mixup(faces, self._targets[rows], config.augment, rng, views)
+        asked = tuple(targets[:, head] for head in range(targets.shape[1]))
+        answers = asked if len(asked) > 1 else asked[0]
         if self._weights is None:
-            return to_input(faces), targets
-        return to_input(faces), targets, targets @ self._weights
+            return to_input(faces), answers
+        weights = asked[0] @ self._weights
+        return to_input(faces), answers, weights if len(asked) == 1 else (weights, weights)
+
+    def target_shares(self) -> list[list[float]]:
+        """How much of each emotion the targets of an epoch ask for, seven shares for each answer."""
+        drawn = self._targets[self._order(0)].mean(axis=0)
+        return [[round(float(share), 5) for share in head] for head in drawn]
+
+    def _face(self, row: int) -> npt.NDArray[np.uint8]:
+        labeled = len(self._labeled)
+        return np.asarray(self._labeled[row] if row < labeled else self._unlabeled[row - labeled])
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
-        rng, count = np.random.default_rng((self._config.seed, epoch, _ORDER)), len(self._pixels)
-        return rng.permutation(count) if self._chances is None else rng.choice(count, count, p=self._chances)
+        if self._ordered[0] != epoch:
+            self._ordered = (epoch, self._drawn(np.random.default_rng((self._config.seed, epoch, _ORDER))))
+        return self._ordered[1]
+
+    def _drawn(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        count, share = len(self._labeled), self._config.unlabeled_share
+        order = rng.permutation(count) if self._chances is None else rng.choice(count, count, p=self._chances)
+        if not share:
+            return np.asarray(order)
+        more = rng.choice(len(self._unlabeled), _unlabeled(count, share), p=self._unlabeled_chances)
+        return np.asarray(rng.permutation(np.concatenate([order, count + more])))
 
 
-def _chances(labels: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
-    """The probability of drawing each image, so that a class appears in proportion to the root of its frequency."""
+def _targets(labeled: Dataset, heads: list[TargetConfig], taught: Targets | None) -> Targets:
+    """(N, heads, 7): label, votes and teachers in the proportions of the configuration."""
+    asked = []
+    for number, head in enumerate(heads):
+        own = labeled.targets(head.original_weight, head.label_smoothing)
+        weight = np.float32(head.teacher_weight)
+        if bool(weight) != (taught is not None):
+            raise ConfigError("A teacher_weight above 0 and --taught belong together: one is here, the other is not.")
+        asked.append(own if taught is None else (1 - weight) * own + weight * taught[:, number])
+    return np.stack(asked, axis=1).astype(np.float32)
+
+
+def _unlabeled(labeled: int, share: float) -> int:
+    """How many unlabeled faces join `labeled` ones to be `share` of all."""
+    return round(labeled * share / (1 - share))
+
+
+def _chances(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
+    """How likely each image is drawn so that a class comes as often as the square root of its frequency."""
     weights = np.bincount(labels)[labels].astype(np.float64) ** -0.5
     return np.asarray(weights / weights.sum())
 

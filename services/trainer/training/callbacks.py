@@ -13,9 +13,10 @@ from tqdm import tqdm
 from services.trainer.data.dataset import Dataset
 from services.trainer.errors import TrainingDiverged
 from services.trainer.training.config import TrainConfig
+from services.trainer.training.heads import HEADS
 from services.trainer.training.metrics import negative_log_likelihood
 from services.trainer.training.networks import build
-from services.trainer.training.predictors import keras_predictor
+from services.trainer.training.predictors import keras_answers
 from services.trainer.training.workdir import History, Workdir, best_epoch
 
 
@@ -37,6 +38,8 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         with averaged_weights(self.model):
             logs.update(self._validate(epoch))
+            if "labels_accuracy" in logs:  # of two answers
+                logs["accuracy"] = logs["labels_accuracy"]
             record = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
             self._history.append(record | {"seconds": round(time.perf_counter() - self._started, 1)})
             if best_epoch(self._history, self._config)["epoch"] == epoch + 1:
@@ -54,21 +57,22 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
     def _validate(self, epoch: int) -> dict[str, float]:
         """Likelihood and accuracy on the validation split, also on the raters' consensus where there are votes.
 
-        Raises TrainingDiverged when they are no numbers.
+        Of two answers, labels are scored on labels and people on consensus. Raises TrainingDiverged when they are no numbers.
         """
         labels = self._validation.labels
-        probabilities = keras_predictor(self.model)(self._validation.pixels)
+        answers = keras_answers(self.model)(self._validation.pixels)
+        probabilities, people = answers[0], answers[-1]
         loss = negative_log_likelihood(probabilities, labels)
         if not math.isfinite(loss):
             raise TrainingDiverged(
                 f"The validation loss became {loss} at the end of epoch {epoch + 1}. {_kept(epoch)}; "
                 "try a lower learning_rate in a new --workdir."
             )
-        predicted, consensus = probabilities.argmax(axis=1), self._validation.consensus
-        scores = {"val_loss": loss, "val_accuracy": float((predicted == labels).mean())}
+        consensus = self._validation.consensus
+        scores = {"val_loss": loss, "val_accuracy": float((probabilities.argmax(axis=1) == labels).mean())}
         agreed = consensus >= 0
         if agreed.any():
-            scores["val_consensus"] = float((predicted == consensus)[agreed].mean())
+            scores["val_consensus"] = float((people.argmax(axis=1) == consensus)[agreed].mean())
         return scores
 
 
@@ -111,7 +115,8 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
         self._bar.set_description(f"epoch {epoch + 1}/{self._epochs}")
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
-        self._bar.set_postfix(loss=f"{logs['loss']:.3f}", accuracy=f"{logs['accuracy']:.3f}", refresh=False)
+        accuracy = logs.get("accuracy", logs.get("labels_accuracy", 0.0))
+        self._bar.set_postfix(loss=f"{logs['loss']:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
         self._bar.update()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
@@ -159,6 +164,6 @@ def _in_full_precision(model: keras.Model, config: TrainConfig) -> keras.Model:
     if config.precision == "float32":
         return model
     with computing_in("float32"):
-        copy = build(config.network)
+        copy = build(config.network, heads=[] if len(model.outputs) == 1 else HEADS)
     copy.set_weights(model.get_weights())
     return copy

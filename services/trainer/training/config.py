@@ -35,14 +35,15 @@ class OptimizerConfig(_Section):
     momentum: Share = 0.9  # sgd only, Nesterov
     weight_decay: Annotated[float, Field(ge=0)] = 0.02  # biases and normalization are exempt
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.998  # average of weights over steps; 0 is none
+    clip_norm: Annotated[float, Field(ge=0)] = 0  # of each weight's gradient; 0 is none
 
 
 class TargetConfig(_Section):
-    """The targets of training."""
+    """What one answer of the network is asked to be."""
 
     original_weight: Share = 1.0  # the rest is FER+'s vote share
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    teacher_weight: Share = 0.0  # share of the teachers' predictions (--teacher) in the whole target
+    teacher_weight: Share = 0.0  # of the whole, what teachers say (--taught)
     drop_not_a_face: bool = False  # leave out training images that half of FER+'s raters call no face
 
 
@@ -98,8 +99,11 @@ class TrainConfig(_Section):
     model_file: Annotated[str, Field(pattern=r"^[\w-]+\.keras$")] = "best.keras"
     early_stopping_patience: Annotated[int, Field(ge=1)] | None = None  # epochs without a lower validation loss
     optimizer: OptimizerConfig = OptimizerConfig()
-    target: TargetConfig = TargetConfig()
+    target: TargetConfig = TargetConfig()  # of the answer "labels", or of the only one
+    people: TargetConfig | None = None  # of a second answer, "people", where the data has FER+'s votes
     loss: LossConfig = LossConfig()
+    consistency: Annotated[float, Field(ge=0)] = 0  # of two views of a face: weight of the distance of their answers
+    unlabeled_share: Annotated[float, Field(ge=0, lt=1)] = 0  # of the images, faces that only teachers know (--faces)
     augment: AugmentConfig = AugmentConfig()
     transfer: TransferConfig | None = None
 

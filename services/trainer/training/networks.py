@@ -1,6 +1,9 @@
-"""The networks, in backend-neutral Keras 3. Each takes (48, 48, 1) in 0 to 1 and answers seven probabilities."""
+"""The networks, in backend-neutral Keras 3. Each takes (48, 48, 1) in 0 to 1 and answers seven probabilities.
 
-from collections.abc import Callable
+With two heads, `labels` and `people`, it answers twice from the same features: as FER2013's labels say, and as people see.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import keras
@@ -8,32 +11,43 @@ from keras import layers
 
 from services.trainer.data.dataset import FACE_SIZE_PX
 from services.trainer.errors import ConfigError
+from services.trainer.training import mobilenet_v1
+from services.trainer.training.heads import answers
 from shared.emotions import EMOTIONS
 
 _INPUT_SHAPE: Final = (FACE_SIZE_PX, FACE_SIZE_PX, 1)
 
 
-def build(name: str, weights: str | None = None) -> keras.Model:
+def build(name: str, weights: str | None = None, heads: Sequence[str] = ()) -> keras.Model:
     """A fresh network by its name in a configuration.
 
-    "mien-small:0.7" is mien-small with 0.7 of the inner channels of each block, as `prune` makes it.
-    `weights`: of a network from keras.applications, see transfer.py. Raises ConfigError for an unknown name, or
-    when the weights are unavailable.
+    "mien-small:0.7" is mien-small with 0.7 of the inner channels of each block, as `prune` makes it;
+    "mobilenet-v1:96" is MobileNetV1 on faces of 96 pixels. `weights`: of a network from keras.applications, see
+    transfer.py. `heads`: names of the answers; none is a single one, "probabilities". Raises ConfigError for an
+    unknown name, for heads that the network cannot have, or when the weights are unavailable.
     """
     if name in TRANSFER:
         from services.trainer.training.transfer import (
             transfer_network,  # only here: applications take a second to import
         )
 
-        return transfer_network(name, weights)
-    base, _, keep = name.partition(":")
-    if base in PRUNABLE and keep:
-        return PRUNABLE[base](_share(keep, name))
+        return transfer_network(name, weights, heads)
+    base, _, size = name.partition(":")
+    if base in PRUNABLE and size:
+        return PRUNABLE[base](_share(size, name), heads=heads)
+    if base == mobilenet_v1.NAME:
+        return mobilenet_v1.mobilenet_v1(_side_px(size, name), heads or ("probabilities",))
     try:
         network = NETWORKS[name]
     except KeyError as error:
-        raise ConfigError(f"Unknown network '{name}'; choose one of {', '.join((*NETWORKS, *TRANSFER))}.") from error
-    return network()
+        raise ConfigError(
+            f"There is no network '{name}'; there are {', '.join((*NETWORKS, *TRANSFER))} and {mobilenet_v1.NAME}:SIDE."
+        ) from error
+    if not heads:
+        return network()
+    if name == "paper":
+        raise ConfigError("The paper's network has one answer; a second one, [people], needs another network.")
+    return network(heads=heads)
 
 
 def paper() -> keras.Model:
@@ -52,17 +66,19 @@ def paper() -> keras.Model:
     return model
 
 
-def mien_small(inner: float = 1.0) -> keras.Model:
+def mien_small(inner: float = 1.0, heads: Sequence[str] = ()) -> keras.Model:
     """Residual blocks with squeeze-and-excitation: 0.7M parameters, 60M multiply-adds."""
-    return _squeeze_excitation_resnet("mien-small", 32, (2, 2, 2), inner)
+    return _squeeze_excitation_resnet("mien-small", 32, (2, 2, 2), inner, heads)
 
 
-def mien_base(inner: float = 1.0) -> keras.Model:
-    """The same, wider: 1.6M parameters, 110M multiply-adds. Widths are multiples of 16, which suits vector units."""
-    return _squeeze_excitation_resnet("mien-base", 48, (1, 2, 2), inner)
+def mien_base(inner: float = 1.0, heads: Sequence[str] = ()) -> keras.Model:
+    """The same, wider: 1.6M parameters, 110M multiply-adds. Widths are multiples of 16, as vector units like them."""
+    return _squeeze_excitation_resnet("mien-base", 48, (1, 2, 2), inner, heads)
 
 
-def _squeeze_excitation_resnet(name: str, width: int, blocks: tuple[int, ...], inner: float) -> keras.Model:
+def _squeeze_excitation_resnet(
+    name: str, width: int, blocks: tuple[int, ...], inner: float, heads: Sequence[str]
+) -> keras.Model:
     """Stages of `blocks` blocks, the width doubling and the side halving from stage to stage.
 
     Between its two convolutions a block keeps the share `inner` of its width. The first convolution already halves
@@ -76,9 +92,7 @@ def _squeeze_excitation_resnet(name: str, width: int, blocks: tuple[int, ...], i
             filters = width * 2**stage
             x = _residual_block(x, filters, inner_width(filters, inner), 2 if stage > 0 and block == 0 else 1)
     x = layers.GlobalAveragePooling2D()(x)
-    x = layers.Dropout(0.3)(x)
-    logits = layers.Dense(len(EMOTIONS), name="logits")(x)
-    return keras.Model(faces, layers.Softmax(name="probabilities")(logits), name=name)
+    return keras.Model(faces, answers(layers.Dropout(0.3)(x), heads), name=name)
 
 
 def _convolution(
@@ -94,6 +108,12 @@ def _convolution(
 def inner_width(filters: int, share: float) -> int:
     """Channels between the two convolutions of a block: `share` of its width, in multiples of 8, which suits vector units."""
     return max(8, round(filters * share / 8) * 8)
+
+
+def _side_px(text: str, name: str) -> int:
+    if not text.isdecimal() or not 32 <= int(text) <= 224:
+        raise ConfigError(f"There is no network '{name}'; after the colon goes a side of 32 to 224 pixels.")
+    return int(text)
 
 
 def _share(text: str, name: str) -> float:
@@ -128,7 +148,7 @@ def _squeeze_excitation(x: keras.KerasTensor, filters: int) -> keras.KerasTensor
     return layers.Multiply()([x, weights])
 
 
-def mobilenet() -> keras.Model:
+def mobilenet(heads: Sequence[str] = ()) -> keras.Model:
     """Depthwise separable convolutions from scratch (Howard et al. 2017): 0.6M parameters, 15M multiply-adds."""
     faces = keras.Input(_INPUT_SHAPE, name="faces")
     x = layers.Rescaling(2.0, offset=-1.0)(faces)
@@ -138,14 +158,12 @@ def mobilenet() -> keras.Model:
         x = layers.BatchNormalization(momentum=0.9)(x)
         x = _convolution(layers.ReLU()(x), filters, kernel=1)
     x = layers.GlobalAveragePooling2D()(x)
-    x = layers.Dropout(0.3)(x)
-    logits = layers.Dense(len(EMOTIONS), name="logits")(x)
-    return keras.Model(faces, layers.Softmax(name="probabilities")(logits), name="mobilenet")
+    return keras.Model(faces, answers(layers.Dropout(0.3)(x), heads), name="mobilenet")
 
 
-PRUNABLE: Final[dict[str, Callable[[float], keras.Model]]] = {"mien-small": mien_small, "mien-base": mien_base}
+PRUNABLE: Final[dict[str, Callable[..., keras.Model]]] = {"mien-small": mien_small, "mien-base": mien_base}
 TRANSFER: Final = ("mobilenet-transfer", "vgg16-transfer")
-NETWORKS: Final[dict[str, Callable[[], keras.Model]]] = {
+NETWORKS: Final[dict[str, Callable[..., keras.Model]]] = {
     "paper": paper,
     "mien-small": mien_small,
     "mien-base": mien_base,

@@ -12,6 +12,7 @@ from shared.pipeline.classify import Probabilities, open_classifier
 from shared.pipeline.preprocess import to_input
 
 Predict: TypeAlias = Callable[[npt.NDArray[np.uint8]], Probabilities]  # (N, 48, 48) -> (N, 7)
+PredictAll: TypeAlias = Callable[[npt.NDArray[np.uint8]], list[Probabilities]]  # the same for each answer
 
 _BATCH: Final = 256
 
@@ -29,15 +30,36 @@ def open_predictor(path: Path) -> Predict:
     return keras_predictor(Workdir(path).load_best())
 
 
-def keras_predictor(model: Any) -> Predict:
-    """The predictions of a Keras model in memory."""
+def open_answers(path: Path) -> PredictAll:
+    """Every answer of a run's best weights, or the one of a model directory. Raises as `open_predictor` does."""
+    if (path / MANIFEST_FILE).exists():
+        predict = open_predictor(path)
+        return lambda faces: [predict(faces)]
+    from services.trainer.training.workdir import Workdir  # only here: a model directory needs no Keras
 
-    def predict(batch: npt.NDArray[np.uint8]) -> Probabilities:
+    return keras_answers(Workdir(path).load_best())
+
+
+def keras_predictor(model: Any) -> Predict:
+    """The predictions of a Keras model in memory; of two answers, the first: labels."""
+    both = keras_answers(model)
+    return lambda faces: both(faces)[0]
+
+
+def keras_answers(model: Any) -> PredictAll:
+    """Every answer of a Keras model in memory, in the order of its outputs."""
+
+    def predict(batch: npt.NDArray[np.uint8]) -> list[Probabilities]:
         # Always whole batches: several devices cannot share the rest of one, and one shape is traced once.
         filled = np.concatenate([batch, np.zeros((_BATCH - len(batch), *batch.shape[1:]), np.uint8)])
-        return np.asarray(model.predict_on_batch(to_input(filled)), np.float32)[: len(batch)]
+        said = model.predict_on_batch(to_input(filled))
+        return [np.asarray(one, np.float32)[: len(batch)] for one in (said if isinstance(said, list) else [said])]
 
-    return lambda faces: _in_batches(predict, faces)
+    def answer(faces: npt.NDArray[np.uint8]) -> list[Probabilities]:
+        batches = [predict(faces[start : start + _BATCH]) for start in range(0, len(faces), _BATCH)]
+        return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+
+    return answer
 
 
 def mirrored(predict: Predict) -> Predict:

@@ -6,29 +6,34 @@ from pathlib import Path
 import keras
 
 from services.trainer.data.dataset import Dataset
+from services.trainer.data.faces import Faces
 from services.trainer.errors import ConfigError
-from services.trainer.training.batches import FollowEpoch, Teach, TrainingBatches
+from services.trainer.training import mobilenet_v1
+from services.trainer.training.batches import FollowEpoch, Lessons, TrainingBatches
 from services.trainer.training.callbacks import EpochEnd, Progress, StopOnNaN, computing_in
 from services.trainer.training.config import OptimizerConfig, TrainConfig
+from services.trainer.training.heads import HEADS
 from services.trainer.training.losses import build_loss
 from services.trainer.training.networks import TRANSFER, build
-from services.trainer.training.teachers import taught_targets, teacher_sha256
+from services.trainer.training.teachers import Taught
 from services.trainer.training.transfer import freeze
 from services.trainer.training.workdir import History, Workdir
 from shared.atomic import write_text
+from shared.manifest import sha256_of
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
     """What a run starts from besides configuration and data.
 
-    `pretrained` are weights for a network of keras.applications, `init` is a trained .keras file, and `teachers` are
-    runs or model directories whose predictions are part of the targets.
+    Weights: `pretrained` for a network of keras.applications ("imagenet" or a file) or for mobilenet-v1 (a .tflite),
+    `init` a trained .keras. `taught` is what teachers say, `faces` are unlabeled faces that only they know.
     """
 
     pretrained: str | None = "imagenet"
     init: Path | None = None
-    teachers: tuple[Path, ...] = ()
+    taught: Taught | None = None
+    faces: Faces | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,8 @@ def train(config: TrainConfig, data: Dataset, workdir: Path, start: Start = Star
 
     Each epoch ends with a validation of the averaged weights, a checkpoint, and the best model kept.
     Returns the history, one record an epoch. Raises WorkdirError when `workdir` is another run's,
-    ConfigError for an unknown network, unavailable weights, or --teacher without teacher_weight (or the other way
-    round), TrainingDiverged when the loss is not a finite number.
+    ConfigError for an unknown network, weights that are unavailable, or teachers that the configuration does not
+    ask for (or the other way round), TrainingDiverged when the loss is no number.
     """
     keras.utils.set_random_seed(config.seed)
     with computing_in(config.precision):
@@ -56,16 +61,14 @@ def train(config: TrainConfig, data: Dataset, workdir: Path, start: Start = Star
 
 def _train(config: TrainConfig, data: Dataset, workdir: Path, start: Start, quiet: bool) -> History:
     home, phases = Workdir(workdir), _phases(config)
-    # Every check comes before the folder becomes this run's.
-    if bool(start.teachers) != bool(config.target.teacher_weight):
-        raise ConfigError("--teacher and a teacher_weight above 0 need each other; only one of them is given.")
-    fresh = not home.checkpoint.exists()
-    pretrained = start.pretrained if config.network in TRANSFER else None
-    model = build(config.network, pretrained if fresh else None)
+    # Everything that can be wrong is found before the folder becomes this run's.
+    batches = TrainingBatches(Lessons(data.split("train"), start.taught, start.faces), config)
+    heads = HEADS if config.people and data.has_votes else ()
+    model, pretrained = _network(config, heads, start, data, fresh=not home.checkpoint.exists())
     if start.init is not None:
         _initialize(model, start.init)
-    batches = TrainingBatches(data.split("train"), config, _teach(start))
-    home.claim(config, data, pretrained, start.init, [teacher_sha256(teacher) for teacher in start.teachers])
+    teachers = list(start.taught.teachers) if start.taught else []
+    home.claim(config, data, pretrained, start.init, teachers, batches.target_shares())
     write_text(home.path / "summary.txt", _summary(model))
     write_text(home.path / "architecture.json", model.to_json(indent=1) + "\n")
     history: History = home.read_checkpoint_history()
@@ -92,8 +95,19 @@ def _train(config: TrainConfig, data: Dataset, workdir: Path, start: Start, quie
     return history
 
 
-def _teach(start: Start) -> Teach | None:
-    return (lambda faces: taught_targets(start.teachers, faces)) if start.teachers else None
+def _network(
+    config: TrainConfig, heads: tuple[str, ...], start: Start, data: Dataset, fresh: bool
+) -> tuple[keras.Model, str | None]:
+    """The network of a run, with the weights it starts from where it is `fresh`; and what identifies those weights."""
+    if config.network in TRANSFER:
+        return build(config.network, start.pretrained if fresh else None, heads), start.pretrained
+    model = build(config.network, heads=heads)
+    if not config.network.startswith(mobilenet_v1.NAME) or start.pretrained is None:
+        return model, None
+    file = Path(start.pretrained)
+    if fresh:
+        mobilenet_v1.load_tflite(model, file, data.split("train").pixels)
+    return model, f"sha256:{sha256_of(file)}"
 
 
 def _phases(config: TrainConfig) -> list[_Phase]:
@@ -113,7 +127,10 @@ def _compile(model: keras.Model, config: TrainConfig, phase: _Phase, batches: Tr
     if phase.top_layers is not None:
         freeze(model, phase.top_layers)
     optimizer = build_optimizer(phase.optimizer, phase.until - phase.since, len(batches))
-    model.compile(optimizer=optimizer, loss=build_loss(config.loss, batches.frequencies), metrics=["accuracy"])
+    answers = len(model.outputs)
+    losses = [build_loss(config.loss, batches.frequencies, config.consistency) for _ in range(answers)]
+    metrics = [["accuracy"] for _ in range(answers)]
+    model.compile(optimizer=optimizer, loss=losses, metrics=metrics)
     model.optimizer.build(model.trainable_variables)
 
 
@@ -130,7 +147,12 @@ def build_optimizer(config: OptimizerConfig, epochs: int, steps_per_epoch: int) 
             alpha=1e-3,
         )
     averaging = {"use_ema": True, "ema_momentum": config.ema, "ema_overwrite_frequency": None} if config.ema else {}
-    common = {"learning_rate": rate, "weight_decay": config.weight_decay or None, **averaging}
+    common = {
+        "learning_rate": rate,
+        "weight_decay": config.weight_decay or None,
+        "clipnorm": config.clip_norm or None,
+        **averaging,
+    }
     if config.name == "sgd":
         optimizer = keras.optimizers.SGD(momentum=config.momentum, nesterov=True, **common)
     else:

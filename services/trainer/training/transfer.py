@@ -4,7 +4,7 @@ Grey faces are repeated over three channels, enlarged, and preprocessed as the n
 an exported model takes the same input as any other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from keras import layers
 
 from services.trainer.data.dataset import FACE_SIZE_PX
 from services.trainer.errors import ConfigError
-from shared.emotions import EMOTIONS
+from services.trainer.training.heads import answers
 
 BACKBONE: Final = "backbone"
 _SIDE_PX: Final = 96
@@ -35,7 +35,7 @@ _SOURCES: Final = {
 }
 
 
-def transfer_network(name: str, weights: str | None) -> keras.Model:
+def transfer_network(name: str, weights: str | None, heads: Sequence[str] = ()) -> keras.Model:
     """A network of keras.applications below a fresh head.
 
     `weights`: "imagenet" downloads them, a path loads them, None starts at random. Raises ConfigError when they
@@ -51,8 +51,7 @@ def transfer_network(name: str, weights: str | None) -> keras.Model:
     x = backbone(x, training=False)  # its normalization keeps the statistics of its pre-training
     x = layers.GlobalAveragePooling2D()(x)
     x = layers.Dropout(0.3)(x)
-    logits = layers.Dense(len(EMOTIONS), name="logits")(x)
-    return keras.Model(faces, layers.Softmax(name="probabilities")(logits), name=name)
+    return keras.Model(faces, answers(x, heads), name=name)
 
 
 def freeze(model: keras.Model, top_layers: int) -> None:

@@ -50,9 +50,17 @@ class Workdir:
         return self.path / "checkpoint.npz"
 
     def claim(
-        self, config: TrainConfig, data: Dataset, pretrained: str | None, init: Path | None, teachers: list[str]
+        self,
+        config: TrainConfig,
+        data: Dataset,
+        pretrained: str | None,
+        init: Path | None,
+        teachers: list[dict[str, str]],
+        target_shares: list[list[float]],
     ) -> None:
         """Make this the folder of a run of `config` on `data`, from those weights and teachers, or go on with it.
+
+        `target_shares`, how much of each emotion the targets ask for, are kept beside it.
 
         Raises WorkdirError, naming what differs, when it already is another run's.
         """
@@ -61,13 +69,14 @@ class Workdir:
             "data_sha256": data.sha256,
             "pretrained": pretrained,
             "init_sha256": sha256_of(init) if init else None,
-            "teachers_sha256": teachers,
+            "teachers_sha256": [teacher["sha256"] for teacher in teachers],
         }
         if not (self.path / "run.json").exists():
             leftovers = [path.name for path in (self.checkpoint, self.tensorboard) if path.exists()]
             if leftovers:
                 raise WorkdirError(f"{self.path} holds the {leftovers[0]} of an unknown run. Choose another --workdir.")
-            write_text(self.path / "run.json", json.dumps(ours | {"data": data.name} | _provenance(), indent=2) + "\n")
+            about = {"data": data.name, "teachers": teachers, "target_shares": target_shares}
+            write_text(self.path / "run.json", json.dumps(ours | about | _provenance(), indent=2) + "\n")
             return
         theirs = _with_defaults(self.read_run())
         differences = [
@@ -150,9 +159,10 @@ class Workdir:
 def merit(record: dict[str, float], config: TrainConfig) -> float:
     """By what the best epoch is chosen: how well the validation split is answered, in the proportion of the target.
 
-    Accuracy on the labels, and on the raters' consensus as far as their votes are part of what is asked for.
+    Accuracy on the labels, and on the raters' consensus as far as their votes are part of what is asked for; two
+    answers count alike.
     """
-    weight = config.target.original_weight
+    weight = 0.5 if config.people else config.target.original_weight
     return weight * record["val_accuracy"] + (1 - weight) * record["val_consensus"]
 
 

@@ -1,0 +1,108 @@
+"""Faces without labels, for teachers to label: photos in, a file of faces out, cut as they are served but wider."""
+
+import hashlib
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from services.trainer.data.dataset import FACE_SIZE_PX
+from services.trainer.data.sources import FaceFinder
+from services.trainer.errors import DataError
+from shared.atomic import written_whole
+from shared.errors import ImageError
+from shared.pipeline.decode import ImageLimits, decode
+
+# A served face is the middle of these pixels: what lies around it lets training shift and zoom out over real pixels.
+WIDE_SIZE_PX: Final = 64
+_KINDS: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """Unlabeled faces, each (64, 64) with the served 48x48 in its middle, at the same scale."""
+
+    pixels: npt.NDArray[np.uint8]  # (N, 64, 64)
+    name: str  # what cards call them
+
+    @property
+    def middle(self) -> npt.NDArray[np.uint8]:
+        """The faces as they are served, (N, 48, 48)."""
+        start = (WIDE_SIZE_PX - FACE_SIZE_PX) // 2
+        return self.pixels[:, start : start + FACE_SIZE_PX, start : start + FACE_SIZE_PX]
+
+    @property
+    def sha256(self) -> str:
+        """Identifies the content."""
+        return hashlib.sha256(np.ascontiguousarray(self.pixels).tobytes()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        with written_whole(path) as beside, beside.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, pixels=self.pixels, name=np.array(self.name))
+
+    @classmethod
+    def load(cls, path: Path) -> "Faces":
+        """Read what `save` wrote. Raises DataError when it is missing or is something else."""
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                faces = cls(stored["pixels"], str(stored["name"]))
+        except FileNotFoundError as error:
+            raise DataError(f"There is no file {path}. Make it with `python -m services.trainer faces`.") from error
+        except Exception as error:  # numpy and zlib raise whatever the damage leads them to
+            raise DataError(f"{path} is not a file of `faces`, or is damaged ({error}).") from error
+        if faces.pixels.dtype != np.uint8 or faces.pixels.shape[1:] != (WIDE_SIZE_PX, WIDE_SIZE_PX):
+            raise DataError(f"{path} holds {faces.pixels.shape} {faces.pixels.dtype}, not (N, 64, 64) uint8.")
+        return faces
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What became of an archive: photos read, and those left out because they are damaged or show no face."""
+
+    read: int
+    damaged: int
+    without_face: int
+
+
+def collect_faces(
+    archive: Path, finder: FaceFinder, name: str, progress: Callable[[list[bytes]], Iterable[bytes]] = iter
+) -> tuple[Faces, Found]:
+    """The largest face of each photo in a folder or .zip, in the order of their names.
+
+    Raises DataError when the archive is missing or damaged, or when there is no face in it.
+    """
+    photos = list(_photos(archive))
+    kept, damaged, without_face = [], 0, 0
+    for data in progress(photos):
+        try:
+            face = finder.face(decode(data, ImageLimits()), WIDE_SIZE_PX)
+        except ImageError:
+            damaged += 1
+            continue
+        if face is None:
+            without_face += 1
+        else:
+            kept.append(face)
+    if not kept:
+        raise DataError(f"{archive} has no face in it ({len(photos)} photos read, {damaged} damaged).")
+    return Faces(np.stack(kept), name), Found(len(photos), damaged, without_face)
+
+
+def _photos(archive: Path) -> Iterator[bytes]:
+    if archive.is_dir():
+        paths = (path for path in sorted(archive.rglob("*")) if path.suffix.lower() in _KINDS)
+        yield from (path.read_bytes() for path in paths)
+        return
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            names = (name for name in sorted(zipped.namelist()) if Path(name).suffix.lower() in _KINDS)
+            yield from (zipped.read(name) for name in names)
+    except FileNotFoundError as error:
+        raise DataError(f"There is no archive {archive}.") from error
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise DataError(f"{archive} is damaged, or no .zip: {error}.") from error

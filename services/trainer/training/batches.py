@@ -33,7 +33,7 @@ class Lessons:
 
 
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ships no types
-    """Training faces, shuffled anew each epoch; the last batch, if short, is left out.
+    """Training faces, reshuffled for each epoch; a last, short batch is left out.
 
     Where the configuration asks for consistency, the second half of a batch shows the faces of the first half again,
     varied differently.
@@ -115,7 +115,7 @@ def _targets(labeled: Dataset, heads: list[TargetConfig], taught: Targets | None
         own = labeled.targets(head.original_weight, head.label_smoothing)
         weight = np.float32(head.teacher_weight)
         if bool(weight) != (taught is not None):
-            raise ConfigError("A teacher_weight above 0 and --taught belong together: one is here, the other is not.")
+            raise ConfigError("A teacher_weight above 0 and --taught need each other; only one is given.")
         asked.append(own if taught is None else (1 - weight) * own + weight * taught[:, number])
     return np.stack(asked, axis=1).astype(np.float32)
 

@@ -6,7 +6,7 @@ import pytest
 
 from services.trainer.data.dataset import VOTE_COLUMNS, Dataset
 from services.trainer.training.augment import mixup, vary
-from services.trainer.training.batches import TrainingBatches
+from services.trainer.training.batches import Lessons, TrainingBatches
 from services.trainer.training.config import AugmentConfig, TargetConfig, TrainConfig
 
 
@@ -89,7 +89,7 @@ def test_mixup_blends_faces_and_targets_alike(rng: np.random.Generator) -> None:
 
 
 def test_batches_are_the_same_for_the_same_epoch_and_new_in_the_next(drawn: Dataset, brief: TrainConfig) -> None:
-    batches, again = (TrainingBatches(drawn.split("train"), brief) for _ in range(2))
+    batches, again = (TrainingBatches(Lessons(drawn.split("train")), brief) for _ in range(2))
     again[1]  # the order in which they are asked for does not matter
     assert all((a == b).all() for a, b in zip(batches[2], again[2], strict=True))
     again.epoch = 1
@@ -105,7 +105,7 @@ def test_images_that_are_no_face_are_left_out_when_asked(drawn: Dataset, brief: 
     votes[:40, VOTE_COLUMNS.index("NF")] = 7
     judged = Dataset(train.pixels, train.labels, train.splits, train.repeated, votes)
     strict = brief.model_copy(update={"target": TargetConfig(drop_not_a_face=True)})
-    assert (len(TrainingBatches(judged, brief)), len(TrainingBatches(judged, strict))) == (3, 1)
+    assert (len(TrainingBatches(Lessons(judged), brief)), len(TrainingBatches(Lessons(judged), strict))) == (3, 1)
 
 
 def test_square_root_sampling_shows_rare_classes_more_often(drawn: Dataset, brief: TrainConfig) -> None:
@@ -113,7 +113,7 @@ def test_square_root_sampling_shows_rare_classes_more_often(drawn: Dataset, brie
     keep = (train.labels == 3) | ((train.labels == 1) & (np.cumsum(train.labels == 1) <= 2))
     uneven = train.part(keep)  # 8 happy, 2 disgust: root frequencies 2 to 1
     rooted = brief.model_copy(update={"sampling": "sqrt", "batch_size": 10})
-    batches, seen = TrainingBatches(uneven, rooted), []
+    batches, seen = TrainingBatches(Lessons(uneven), rooted), []
     for epoch in range(200):
         batches.epoch = epoch
         seen.append(batches[0][1].round(6))

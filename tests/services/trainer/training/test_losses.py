@@ -47,3 +47,17 @@ def test_class_weights_grow_with_rarity_and_keep_the_mean(kind: str, ratio: floa
     assert weights[DISGUST] / weights[HAPPY] == pytest.approx(ratio, rel=1e-5)
     assert weights @ FREQUENCIES == pytest.approx(1, abs=1e-5)
     assert class_weights(LossConfig(), FREQUENCIES) is None
+
+
+def test_consistency_costs_what_lies_between_two_views() -> None:
+    def cost(one: np.ndarray, other: np.ndarray, weight: float) -> float:
+        loss = build_loss(LossConfig(), FREQUENCIES, weight)
+        target = np.eye(7, dtype=np.float32)[[HAPPY, HAPPY]]
+        return float(keras.ops.convert_to_numpy(loss(target, np.stack([one, other]))))
+
+    one, other = sure(HAPPY, 0.9), sure(DISGUST, 0.9)
+    alone = cost(one, other, 0)
+    middle = (one + other) / 2
+    apart = ((one * np.log(one / middle)).sum() + (other * np.log(other / middle)).sum()) / 2
+    assert cost(one, other, 2) == pytest.approx(alone + 2 * apart, abs=1e-4)
+    assert cost(one, one, 2) == pytest.approx(cost(one, one, 0), abs=1e-5)

@@ -118,6 +118,8 @@ def _layers_of(interpreter: Any) -> _Weights:
     maker = {output: operation for operation in operations for output in operation["outputs"]}
 
     def value(index: int) -> npt.NDArray[np.float32]:
+        if index < 0:  # a layer without bias, which the network does not have
+            return np.empty(0, np.float32)
         if index in maker and maker[index]["op_name"] == "DEQUANTIZE":
             index = maker[index]["inputs"][0]
         stored, scaling = interpreter.get_tensor(index), details[index]["quantization_parameters"]

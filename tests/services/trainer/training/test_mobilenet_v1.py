@@ -40,8 +40,8 @@ def elsewhere() -> keras.Model:
         x = layers.DepthwiseConv2D(3, strides=strides, padding="same", bias_initializer=bias())(x)
         x = layers.Conv2D(filters, 1, kernel_initializer="he_normal", bias_initializer=bias())(layers.ReLU(6.0)(x))
         x = layers.ReLU(6.0)(x)
-    x = layers.Dense(256, activation="relu")(layers.GlobalAveragePooling2D()(x))
-    return keras.Model(pixels, layers.Dense(7, activation="softmax")(x))
+    x = layers.Dense(256, activation="relu", bias_initializer=bias())(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(pixels, layers.Dense(7, activation="softmax", bias_initializer=bias())(x))
 
 
 def test_it_answers_as_the_file_does(elsewhere: keras.Model, rng: np.random.Generator, tmp_path: Path) -> None:

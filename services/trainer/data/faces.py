@@ -13,7 +13,7 @@ import numpy.typing as npt
 from services.trainer.data.dataset import FACE_SIZE_PX
 from services.trainer.data.sources import FaceFinder
 from services.trainer.errors import DataError
-from shared.atomic import written_whole
+from shared.atomic import atomic_file
 from shared.errors import ImageError
 from shared.pipeline.decode import ImageLimits, decode
 
@@ -42,7 +42,7 @@ class Faces:
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        with written_whole(path) as beside, beside.open("wb") as file:
+        with atomic_file(path) as beside, beside.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, pixels=self.pixels, name=np.array(self.name))
 
     @classmethod

@@ -19,7 +19,7 @@ from services.trainer.data.faces import Faces
 from services.trainer.errors import DataError
 from services.trainer.training.predictors import PredictAll, open_answers
 from services.trainer.training.workdir import Workdir
-from shared.atomic import written_whole
+from shared.atomic import atomic_file
 from shared.manifest import MANIFEST_FILE, MODEL_FILE, sha256_of
 
 # Scale and shift (share of the side) of what teachers look at; each also mirrored.
@@ -42,7 +42,7 @@ class Taught:
         told = json.dumps(
             {"data_sha256": self.data_sha256, "faces_sha256": self.faces_sha256, "teachers": self.teachers}
         )
-        with written_whole(path) as beside, beside.open("wb") as file:
+        with atomic_file(path) as beside, beside.open("wb") as file:
             half = {"train": self.train.astype(np.float16), "faces": self.faces.astype(np.float16)}
             np.savez_compressed(file, allow_pickle=False, about=np.array(told), **half)
 

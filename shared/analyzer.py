@@ -34,12 +34,14 @@ class Options:
 class Face:
     """One face and its expression: `probabilities` in the order of EMOTIONS, summing to 1.
 
-    `confidence` is the detector's; None where detection was skipped because the picture is itself a face.
+    `confidence` is the detector's; None where detection was skipped because the picture is itself a face. `crop` is
+    what the classifier saw, (size, size) uint8; tracking tells faces apart by it.
     """
 
     box: PixelBox
     confidence: float | None
     probabilities: tuple[float, ...]
+    crop: GreyImage | None = field(default=None, compare=False, repr=False)
 
     @property
     def emotion(self) -> str:
@@ -96,7 +98,8 @@ class Analyzer:
             crops = [self._crop(picture, detection) for detection in detections]
         with clock.stage("classify"):
             probabilities = self._classify(crops)
-        faces = tuple(_face(picture, found, row) for found, row in zip(detections, probabilities, strict=True))
+        read = zip(detections, probabilities, crops, strict=True)
+        faces = tuple(_face(picture, found, row, seen) for found, row, seen in read)
         return Analysis(picture.width, picture.height, faces, clock.seconds, self.model)
 
     @property
@@ -134,11 +137,13 @@ class _Clock:
         self.seconds[name] = time.perf_counter() - started
 
 
-def _face(picture: Picture, detection: Detection | None, probabilities: npt.NDArray[np.float32]) -> Face:
+def _face(
+    picture: Picture, detection: Detection | None, probabilities: npt.NDArray[np.float32], read: GreyImage
+) -> Face:
     values = tuple(map(float, probabilities))
     if detection is None:
-        return Face(PixelBox(0, 0, picture.width, picture.height), None, values)
-    return Face(_displayed(detection.box, picture), detection.confidence, values)
+        return Face(PixelBox(0, 0, picture.width, picture.height), None, values, read)
+    return Face(_displayed(detection.box, picture), detection.confidence, values, read)
 
 
 def _displayed(box: Box, picture: Picture) -> PixelBox:

@@ -1,14 +1,22 @@
 """Faces keep their identity, and emotions do not flicker."""
 
 import itertools
+from collections.abc import Callable
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from shared.analyzer import Face
+from shared.analyzer import Analyzer, Face, Options
+from shared.assembly import open_analyzer
 from shared.boxes import PixelBox
 from shared.emotions import EMOTIONS
-from shared.tracking import TrackedFace, Tracker, closeness
+from shared.pipeline.decode import Picture
+from shared.tracking import TrackedFace, Tracker
+from tests.conftest import SHIPPED_MODEL
+from tests.crossings import Crossing, heads, seen
 
 
 def face(x: float, y: float = 50, size: int = 80, emotion: str = "happy", of: float = 0.7) -> Face:
@@ -102,8 +110,100 @@ def test_flicker_falls_at_least_fivefold_on_a_still_face() -> None:
     assert changes(shown) * 5 <= changes(raw)
 
 
+def kept(crossing: Crossing, scene: Image.Image, find: Callable[..., list[Face]]) -> bool:
+    """Whether both faces leave a crossing with the ids that they came with."""
+    tracker, before, after = Tracker(0.25), {}, {}
+    for at, picture, places in crossing.frames(heads(scene)):
+        faces = find(picture, places)
+        for tracked in tracker.update(tuple(faces), at):
+            centre = tracked.face.box.x + tracked.face.box.width / 2
+            owner = min((0, 1), key=lambda one: abs(places[one][0] - centre))
+            apart = places[0][0] - places[1][0]
+            if apart < -150:
+                before.setdefault(owner, tracked.id)
+            elif apart > 150:
+                after[owner] = tracked.id
+    return len(before) == 2 and before == after
+
+
+PAIRS = [("astronaut", "happy"), ("astronaut", "mirrored"), ("happy", "angry")]
+
+
+def test_nine_of_ten_crossings_keep_both_ids(scene: Image.Image) -> None:
+    grid = itertools.product(PAIRS, (1.5, 3, 5), (0, 60), (5, 15), (0, 1))
+    crossings = [Crossing(*values) for values in grid]
+    rng = np.random.default_rng(2)
+    lost = [one for one in crossings if not kept(one, scene, lambda *frame, one=one: seen(one, *frame, rng))]
+    assert len(lost) <= len(crossings) / 10, lost
+
+
+def found_by(analyzer: Analyzer) -> Callable[..., list[Face]]:
+    def find(picture: np.ndarray, _: object) -> list[Face]:
+        return list(analyzer.read(Picture(picture, 640, 480), Options()).faces)
+
+    return find
+
+
+def test_crossings_found_by_haar_keep_both_ids(scene: Image.Image) -> None:
+    find = found_by(open_analyzer(SHIPPED_MODEL, "haar"))
+    crossings = [
+        Crossing(pair, 3, apart, 5, front) for pair, apart, front in zip(PAIRS, (0, 60, 0), (0, 1, 1), strict=True)
+    ]
+    assert [kept(crossing, scene, find) for crossing in crossings] == [True] * 3
+
+
+def test_crossings_found_by_yunet_keep_both_ids(scene: Image.Image, yunet_model: Path) -> None:
+    find = found_by(open_analyzer(SHIPPED_MODEL, "yunet", yunet_model))
+    crossings = [
+        Crossing(pair, 3, apart, 15, front) for pair, apart, front in zip(PAIRS, (0, 60, 0), (0, 1, 1), strict=True)
+    ]
+    assert [kept(crossing, scene, find) for crossing in crossings] == [True] * 3
+
+
+@pytest.mark.parametrize("frames_a_second", [5, 15, 30])
+def test_a_face_that_jumps_by_half_its_size_keeps_its_id(frames_a_second: int) -> None:
+    tracker = Tracker(0.25)
+    places = [100] * 10 + [140] * 10 + [100] * 10
+    seen_ids = [ids(tracker.update((face(x),), n / frames_a_second))[0] for n, x in enumerate(places)]
+    assert set(seen_ids) == {1}
+
+
+def head(name: str, scene: Image.Image, turn_deg: float = 0, grow: float = 1) -> Face:
+    """The face of one of the heads, turned and grown a little, always in the same place."""
+    matrix = cv2.getRotationMatrix2D((100, 100), turn_deg, grow)
+    grey = cv2.cvtColor(cv2.warpAffine(heads(scene)[name], matrix, (200, 200)), cv2.COLOR_BGR2GRAY)
+    return Face(PixelBox(100, 100, 130, 130), 0.9, (1 / 7,) * 7, cv2.resize(grey[30:170, 30:170], (48, 48)))
+
+
+def test_a_face_that_nods_keeps_its_id(scene: Image.Image) -> None:
+    tracker = Tracker(0.25)
+    turns = [12 * np.sin(n) for n in range(25)]
+    assert {ids(tracker.update((head("astronaut", scene, turn),), n / 5))[0] for n, turn in enumerate(turns)} == {1}
+
+
+def test_the_id_of_a_face_that_left_is_not_given_to_another_in_its_place(scene: Image.Image) -> None:
+    tracker = Tracker(0.25)
+    tracker.update((head("astronaut", scene),), 0.0)
+    tracker.update((), 0.2)
+    assert ids(tracker.update((head("angry", scene),), 0.4)) == [2]
+    assert ids(tracker.update((head("astronaut", scene, 5, 1.1),), 0.6)) == [1]
+
+
+def test_a_cut_to_another_face_in_the_same_place_gives_a_new_id(scene: Image.Image) -> None:
+    tracker = Tracker(0.25)
+    assert ids(tracker.update((head("astronaut", scene),), 0.0)) == [1]
+    assert ids(tracker.update((head("mirrored", scene),), 1 / 25)) == [2]
+
+
+def test_a_face_behind_another_is_waited_for_longer() -> None:
+    tracker = Tracker(0.25)
+    tracker.update((face(100), face(110)), 0.0)
+    for n in range(1, 20):
+        assert ids(tracker.update((face(100),), n / 10)) == [1]
+    assert ids(tracker.update((face(100), face(110)), 2.0)) == [1, 2]
+
+
 def test_boxes_far_apart_are_never_one_face() -> None:
-    assert closeness(PixelBox(0, 0, 50, 50), PixelBox(200, 0, 50, 50)) == 0
-    assert closeness(PixelBox(0, 0, 50, 50), PixelBox(0, 0, 50, 50)) == 2
-    # Too fast for its old place to overlap, still near for its size.
-    assert closeness(PixelBox(0, 0, 50, 50), PixelBox(28, 0, 50, 50)) > 0
+    tracker = Tracker(0.25)
+    tracker.update((face(0),), 0.0)
+    assert ids(tracker.update((face(200),), 0.1)) == [2]

@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= services/trainer/configs/mien-small.toml
 DATA ?= data/fer2013.npz
+PHOTOS ?= photos
 WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 
 .DEFAULT_GOAL := help
@@ -36,10 +37,11 @@ trainer: $(VENV)/.trainer ## install what the trainer needs, for python -m servi
 train: $(VENV)/.trainer ## train CONFIG on DATA into WORKDIR; goes on where it was stopped
 	@$(BIN)/python -m services.trainer train --config $(CONFIG) --data $(DATA) --workdir $(WORKDIR)
 
-bench: $(VENV)/.dev ## speed and memory, as ratios
+bench: $(VENV)/.dev ## speed and memory, as ratios; PHOTOS is a folder of photos with labels.csv
 	@$(BIN)/python -m benchmarks.pipeline
-	@$(BIN)/python -m benchmarks.load
+	@$(BIN)/python -m benchmarks.load --photos $(PHOTOS)
 	@$(BIN)/python -m benchmarks.stream
+	@$(BIN)/python -m benchmarks.peers --photos $(PHOTOS)
 
 yunet: $(VENV)/.api ## fetch YuNet, the better face detector
 	@$(BIN)/python -m services.api.fetch_yunet

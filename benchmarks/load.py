@@ -1,58 +1,169 @@
-"""`python -m benchmarks.load`: a real server under one client and under many; ratios to the one."""
+"""`python -m benchmarks.load`: a real server under load, beside the bare pipeline; every ratio is within this run."""
 
 import argparse
+import asyncio
+import os
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
-import httpx2
-import numpy as np
-
-from benchmarks.scenes import scene_jpeg
+from benchmarks.client import Outcome, closed_loop, open_loop, percentiles, request, run_loop
+from benchmarks.scenes import pictures, scene_jpeg
 from benchmarks.server import memory_mb, server
+from services.api.service import open_analyzer
+from services.api.settings import Settings
+from services.api.workers import available_cpus
+from shared.analyzer import Options
+
+CLIENTS = (1, 2, 4, 16, 64)
+TURNS = 3
 
 
-def load(url: str, clients: int, seconds: float, image: bytes) -> tuple[float, float, float, int]:
-    """Answers a second, p50 and p95 in ms, and refusals, of `clients` that each ask again when answered."""
-    latencies: list[float] = []
-    refused = 0
-    lock, end = threading.Lock(), time.perf_counter() + seconds
+def bare(images: Sequence[bytes], threads: int, seconds: float) -> float:
+    """Images a second of the pipeline alone, called by so many threads."""
+    analyzer, done, end = open_analyzer(Settings()), [0] * threads, time.perf_counter() + seconds
 
-    def client() -> None:
-        nonlocal refused
-        with httpx2.Client(timeout=30) as http:
-            while time.perf_counter() < end:
-                started = time.perf_counter()
-                response = http.post(f"{url}/predict", content=image, headers={"Content-Type": "image/jpeg"})
-                with lock:
-                    if response.status_code == 200:
-                        latencies.append((time.perf_counter() - started) * 1000)
-                    else:
-                        refused += 1
+    def work(number: int) -> None:
+        while time.perf_counter() < end:
+            analyzer.analyze(images[done[number] % len(images)], Options())
+            done[number] += 1
 
-    threads = [threading.Thread(target=client) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return sum(done) / seconds
+
+
+def median(outcomes: Sequence[Outcome]) -> Outcome:
+    """The outcome whose rate is in the middle: other programs disturb some turns."""
+    return sorted(outcomes, key=lambda outcome: outcome.a_second)[len(outcomes) // 2]
+
+
+def against_bare(url: str, images: Sequence[bytes], threads: int, seconds: float) -> float:
+    """Print rates of closed loops beside the bare pipeline's, taken in turns; the best rate."""
+    requests = [request("/predict", image) for image in images]
+    alone: dict[int, list[float]] = {1: [], threads: []}
+    outcomes: dict[int, list[Outcome]] = {clients: [] for clients in CLIENTS}
+    for _ in range(TURNS):
+        for number in alone:
+            alone[number].append(bare(images, number, seconds / TURNS))
+        for clients in CLIENTS:
+            outcomes[clients].append(closed_loop(url, requests, clients, seconds / TURNS))
+    rates = {number: sorted(values)[TURNS // 2] for number, values in alone.items()}
+    for number, rate in rates.items():
+        print(f"bare pipeline, {number} thread{'s' * (number > 1)}: {rate:7.1f} /s")
+    print(f"{'clients':>8}{'answers/s':>11}{'of bare':>9}{'p50 ms':>9}{'p99 ms':>9}{'refused':>9}{'client':>8}")
+    for clients in CLIENTS:
+        outcome = median(outcomes[clients])
+        ratio = outcome.a_second / rates[min(clients, threads)]
+        p50, p99 = outcome.answered_ms(50, 99)
+        print(
+            f"{clients:8}{outcome.a_second:11.1f}{ratio:9.2f}{p50:9.1f}{p99:9.1f}{len(outcome.refused):9}"
+            f"{outcome.client_share:8.1%}"
+        )
+    return max(median(values).a_second for values in outcomes.values())
+
+
+def at_rates(url: str, data: bytes, peak: float, seconds: float) -> None:
+    """Open loop: requests that come at random times, whatever is answered."""
+    print(f"\nopen loop, requests at random times; latency from when each was due; peak {peak:.0f} /s")
+    print(f"{'of peak':>8}{'p50':>8}{'p90':>8}{'p99':>8}{'p99.9':>8} ms{'p99/p50':>9}{'refused':>9}{'lost':>6}")
+    for share in (0.5, 0.8, 0.95):
+        outcome = open_loop(url, [data], peak * share, seconds)
+        p50, p90, p99, p999 = outcome.answered_ms(50, 90, 99, 99.9)
+        print(
+            f"{share:8.0%}{p50:8.1f}{p90:8.1f}{p99:8.1f}{p999:8.1f}   {p99 / p50:9.1f}"
+            f"{len(outcome.refused):9}{outcome.lost:6}"
+        )
+
+
+def overload(url: str, data: bytes, peak: float, seconds: float) -> None:
+    """More than can be answered, from clients that ignore Retry-After, while somebody asks whether we live."""
+    print(f"\noverload: {'offered':>9}{'answered':>10}{'of peak':>9}{'refusal p50':>13}{'p99 ms':>8}{'/livez p99':>12}")
+    for times in (2, 10):
+        with watching(url) as lives:
+            outcome = open_loop(url, [data], peak * times, seconds)
+        p50, p99 = percentiles(outcome.refused, 50, 99)
+        print(
+            f"{'':10}{f'{times} x peak':>9}{len(outcome.answered) / seconds:10.1f}{outcome.a_second / peak:9.2f}"
+            f"{p50:13.1f}{p99:8.1f}{percentiles(lives, 99)[0]:9.1f} ms   lost {outcome.lost}, "
+            f"client {outcome.client_share:.0%} of a core"
+        )
+
+
+@contextmanager
+def watching(url: str) -> Iterator[list[float]]:
+    """Ask /livez ten times a second meanwhile; the latencies in ms."""
+    stop, lives = threading.Event(), list[float]()
+
+    async def look() -> None:
+        while not stop.is_set():
+            outcome = await asyncio.to_thread(closed_loop, url, [request("/livez")], 1, 0.001)
+            lives.extend(outcome.answered)
+            await asyncio.sleep(0.1)
+
+    thread = threading.Thread(target=lambda: run_loop(look()))
+    thread.start()
+    try:
+        yield lives
+    finally:
+        stop.set()
         thread.join()
-    p50, p95 = np.percentile(latencies, [50, 95])
-    return len(latencies) / seconds, float(p50), float(p95), refused
+
+
+def beside_a_huge_one(url: str, data: bytes, peak: float, seconds: float) -> None:
+    """Small pictures while one client in the background sends pictures of 24 megapixels without pause."""
+    huge = request("/predict", scene_jpeg(6000, 4000))
+    alone = open_loop(url, [data], peak * 0.3, seconds)
+    thread = threading.Thread(target=closed_loop, args=(url, [huge], 1, seconds))
+    thread.start()
+    beside = open_loop(url, [data], peak * 0.3, seconds)
+    thread.join()
+    (one, one_99), (other, other_99) = alone.answered_ms(50, 99), beside.answered_ms(50, 99)
+    print("\nsmall pictures at 30 % of the peak, alone and beside a client that sends 24 megapixels without pause")
+    print(f"  p50 {one:.1f} ms, beside {other:.1f} ms: x{other / one:.2f}")
+    print(f"  p99 {one_99:.1f} ms, beside {other_99:.1f} ms: x{other_99 / one_99:.2f}")
+
+
+def memory(url: str, images: Sequence[bytes], most: int) -> None:
+    """Memory of the server while it answers mixed requests."""
+    mixed = [
+        *(request("/predict", image) for image in images[:16]),
+        request("/predict", scene_jpeg(1920, 1080)),
+        request("/predict", b"\xff\xd8\xff broken"),
+        request("/predict?detect=false", images[0]),
+    ]
+    print("\nmemory, mixed requests")
+    answered = 0
+    while answered < most:
+        outcome = closed_loop(url, mixed, 4, 5)
+        answered += sum(map(len, outcome.by_status.values()))
+        print(f"  after {answered:6} requests {memory_mb(url):6.0f} MB")
 
 
 def main() -> None:
-    """Print a line for each number of clients."""
+    """Print every comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5)
-    seconds = parser.parse_args().seconds
-    image = scene_jpeg(640, 480)
+    parser.add_argument("--photos", type=Path, default=Path("photos"), help="a folder of JPEGs, where there is one")
+    parser.add_argument("--seconds", type=float, default=9, help="for each figure")
+    parser.add_argument("--requests", type=int, default=2000, help="mixed requests, for the memory")
+    options = parser.parse_args()
+    images = pictures(options.photos)
+    threads = Settings().workers or available_cpus()
+    analyzer = open_analyzer(Settings())
+    print(f"{len(images)} pictures, {analyzer.detector.name}, {threads} workers, {os.cpu_count()} CPUs with the client")
     with server() as url:
-        load(url, 1, 1, image)
-        first = None
-        print(f"{'clients':>8}{'answers/s':>11}{'ratio':>7}{'p50 ms':>9}{'p95 ms':>9}{'refused':>9}")
-        for clients in (1, 2, 4, 16, 64):
-            rate, p50, p95, refused = load(url, clients, seconds, image)
-            first = first or rate
-            print(f"{clients:8}{rate:11.1f}{rate / first:7.2f}{p50:9.1f}{p95:9.1f}{refused:9}")
-        print(f"memory of the server afterwards: {memory_mb(url):.0f} MB")
+        closed_loop(url, [request("/predict", images[0])], 4, 1)
+        peak = against_bare(url, images, threads, options.seconds)
+        data = request("/predict", images[0])
+        at_rates(url, data, peak, options.seconds)
+        overload(url, data, peak, options.seconds)
+        beside_a_huge_one(url, data, peak, options.seconds)
+        memory(url, images, options.requests)
 
 
 if __name__ == "__main__":

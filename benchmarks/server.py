@@ -13,12 +13,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """The URL of a fresh server on a free port, with the settings of the environment."""
+def server(core: int | None = None, **settings: str) -> Iterator[str]:
+    """The URL of a fresh server on a free port, on one core or all, with these settings beside the environment's."""
     started = time.perf_counter()
+    pinned = [] if core is None else ["taskset", "-c", str(core)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "services.api"],
-        env=os.environ | {"MIEN_PORT": "0"},
+        [*pinned, sys.executable, "-m", "services.api"],
+        env=os.environ | {"MIEN_PORT": "0"} | settings,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -42,12 +42,15 @@ def square_over(width: int, height: int) -> Square:
 def crop(image: BgrImage | GreyImage, square: Square) -> BgrImage | GreyImage:
     """The pixels of `square`, (side, side[, 3]) uint8; beyond the border the edge is repeated, nothing is shifted."""
     height, width = image.shape[:2]
-    bottom, right = square.y + square.side, square.x + square.side
-    if square.x >= 0 and square.y >= 0 and right <= width and bottom <= height:
-        return image[square.y : bottom, square.x : right]
-    rows = np.arange(square.y, bottom).clip(0, height - 1)
-    columns = np.arange(square.x, right).clip(0, width - 1)
-    return np.asarray(image[np.ix_(rows, columns)], np.uint8)
+    # The part that lies inside; a square outside has the nearest row or column.
+    left, right = min(max(square.x, 0), width - 1), min(max(square.x + square.side, 1), width)
+    top, bottom = min(max(square.y, 0), height - 1), min(max(square.y + square.side, 1), height)
+    inside = image[top:bottom, left:right]
+    if inside.shape[:2] == (square.side, square.side):
+        return inside
+    before, above = (min(max(-at, 0), square.side - 1) for at in (square.x, square.y))
+    after, below = square.side - before - (right - left), square.side - above - (bottom - top)
+    return np.asarray(cv2.copyMakeBorder(inside, above, below, before, after, cv2.BORDER_REPLICATE), np.uint8)
 
 
 def framed(image: BgrImage | GreyImage, margin: int) -> BgrImage | GreyImage:

@@ -18,7 +18,9 @@ _FLOAT: Final = 1
 def open_yunet(model: Path, max_side_px: int) -> SingleShotDetector:
     """YuNet (Wu et al. 2023) from its published file; larger pictures are searched at `max_side_px`.
 
-    Its landmarks follow a turned head only in part: for 30 degrees, `roll_deg` is 10 to 20. Raises DetectorError when the file is missing or is no such model.
+    Its landmarks follow a turned head only in part: for 30 degrees, `roll_deg` is 10 to 20.
+
+    Raises DetectorError when the file is missing or is no such model.
     """
     if not model.is_file():
         raise DetectorError(f"There is no YuNet model at {model}; `make yunet` fetches it.")

@@ -111,7 +111,10 @@ class Analyzer:
         """The faces of a picture; None stands for the whole picture, treated as one face."""
         if not options.detect:
             return [None]
-        return self.detector.detect(picture.pixels, options.min_confidence)[: options.max_faces]
+        found = self.detector.detect(picture.pixels, options.min_confidence)
+        # By the boxes in the answer: the part of a face beyond the border does not count.
+        found = sorted(found, key=lambda one: _area(_displayed(one.box, picture)), reverse=True)
+        return found[: options.max_faces]
 
     def _crop(self, picture: Picture, detection: Detection | None) -> GreyImage:
         size_px = self.manifest.input.size_px
@@ -144,6 +147,10 @@ def _face(
     if detection is None:
         return Face(PixelBox(0, 0, picture.width, picture.height), None, values, read)
     return Face(_displayed(detection.box, picture), detection.confidence, values, read)
+
+
+def _area(box: PixelBox) -> int:
+    return box.width * box.height
 
 
 def _displayed(box: Box, picture: Picture) -> PixelBox:

@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 
 from services.api.app import create_app
 from services.api.settings import Settings
+from shared.boxes import Box, intersection_over_union
 
 ROOT = Path(__file__).parents[1]
 SHIPPED_MODEL = ROOT / "models/default"
@@ -76,6 +78,17 @@ def client(settings: Settings) -> Iterator[TestClient]:
         yield client
 
 
+def samples(client: TestClient) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """The metrics of an application, by name and labels."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+
+
+def value(client: TestClient, name: str, **labels: str) -> float:
+    """One metric of an application; 0 where it is absent."""
+    return samples(client).get((name, frozenset(labels.items())), 0.0)
+
+
 @contextmanager
 def running_process(
     stderr: int | IO[str] = subprocess.DEVNULL, environment: dict[str, str] | None = None, **settings: object
@@ -116,11 +129,8 @@ def running_server(**settings: object) -> Iterator[str]:
 
 def overlap(box: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
     """Intersection over union of two boxes given as left, top, right, bottom."""
-    width = min(box[2], other[2]) - max(box[0], other[0])
-    height = min(box[3], other[3]) - max(box[1], other[1])
-    both = max(width, 0) * max(height, 0)
-    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (box, other)]
-    return both / (sum(areas) - both)
+    one, two = (Box(b[0], b[1], b[2] - b[0], b[3] - b[1]) for b in (box, other))
+    return intersection_over_union(one, two)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`python -m services.api`: serve with the settings of the environment."""
+"""`python -m services.api`: serve, with settings from the environment."""
 
 import errno
 import signal
@@ -13,14 +13,15 @@ from services.api.settings import PREFIX, Settings, unknown_settings
 
 
 def main() -> int:
-    """Serve until stopped; 2 with a line for each setting that cannot be."""
+    """Serve until stopped; 2, with a line per invalid setting, if there is one."""
     faults = [f"error: {line}" for line in unknown_settings()]
     try:
         settings = Settings()
     except ValidationError as error:
         for fault in error.errors():
-            name = PREFIX + "_".join(map(str, fault["loc"])).upper()
-            faults.append(f"error: {name}: {fault['msg']} (given: {fault['input']!r})")
+            name = "_".join(map(str, fault["loc"]))
+            given = "" if name == "api_keys" else f" (given: {fault['input']!r})"  # keys are secret
+            faults.append(f"error: {PREFIX}{name.upper()}: {fault['msg'].removeprefix('Value error, ')}{given}")
     if faults:
         print("\n".join(faults), file=sys.stderr)
         return 2
@@ -41,7 +42,7 @@ def main() -> int:
 
 
 def _listen(host: str, port: int, setting: str) -> socket.socket:
-    """A socket that listens there. Raises OSError that says what to do when none can."""
+    """A listening socket. Raises OSError that says what to do."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((host, port), family=family, backlog=2048)
@@ -55,7 +56,7 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
             if error.errno == errno.EADDRINUSE
             else f"set MIEN_HOST or {setting}"
         )
-        raise OSError(f"{host} port {port} cannot be listened on: {error.strerror}; {fix}.") from error
+        raise OSError(f"cannot listen on {host} port {port}: {error.strerror}; {fix}.") from error
 
 
 if __name__ == "__main__":

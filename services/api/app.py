@@ -8,7 +8,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import start_http_server
 
 from services.api import errors, openapi
 from services.api.middleware import CatchAll, RequestContext
@@ -27,7 +27,7 @@ _UNTRACED: Final = ("/livez", "/readyz", "/healthz", "/metrics", "/web")
 
 def create_app(settings: Settings) -> FastAPI:
     """The application. Its model is loaded when it starts, not here."""
-    telemetry = Telemetry(CollectorRegistry())
+    telemetry = Telemetry()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -61,14 +61,14 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["Content-Type", "X-API-Key", "Authorization", "X-Request-ID"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )
-    app.add_middleware(RequestContext, telemetry=telemetry)
+    app.add_middleware(RequestContext, telemetry=telemetry, draining=lambda: app.state.service.draining)
     errors.install(app)
     for router in (predict.router, stream.router, model.router, health.router, page.router):
         app.include_router(router)
     if settings.metrics_port is None:
         app.include_router(metrics.router)
     page.mount_files(app)
-    openapi.install(app)
+    openapi.install(app, keyed=bool(settings.keys))
     return app
 
 

@@ -15,6 +15,8 @@ from starlette.exceptions import HTTPException
 
 from services.api.faults import (
     BadForm,
+    InvalidForm,
+    InvalidParameter,
     MissingImage,
     NotReady,
     Overloaded,
@@ -50,6 +52,8 @@ _ANSWERS: Final[dict[type, Answer]] = {
     UnsupportedForm: Answer(415, "unsupported_form"),
     UnsupportedImage: Answer(415, "unsupported_image"),
     MissingImage: Answer(422, "missing_image"),
+    InvalidForm: Answer(422, "invalid_form"),
+    InvalidParameter: Answer(422, "invalid_parameter"),
     ImageTooSmall: Answer(422, "image_too_small"),
     NotReady: Answer(503, "not_ready", retry_after_s=5),
     Overloaded: Answer(503, "overloaded", retry_after_s=1),
@@ -60,7 +64,7 @@ DESCRIPTIONS: Final = {
     408: "The upload stalled.",
     413: "Too many bytes or pixels.",
     415: "Not a supported image format; the detail lists those that are.",
-    422: "A parameter is out of range, or the request has no image.",
+    422: "A parameter is invalid, or the request has no image.",
     500: "The service failed; its log has the request_id.",
     503: "The service is overloaded or not ready; Retry-After says when to try again.",
 }

@@ -9,6 +9,8 @@
         ├── PayloadTooLarge         more bytes than allowed
         ├── UnsupportedForm         a Content-Type that cannot carry the images
         ├── MissingImage            a form without the field, JSON without the key
+        ├── InvalidForm             a form with other fields or more files than allowed
+        ├── InvalidParameter        query parameters that contradict each other
         ├── NotReady                no model can be served
         └── Overloaded              the queue or the upload capacity is full
 
@@ -44,6 +46,14 @@ class UnsupportedForm(ServiceError):
 
 class MissingImage(ServiceError):
     """A form without the field, or JSON without the key."""
+
+
+class InvalidForm(ServiceError):
+    """A form with other fields or more files than allowed."""
+
+
+class InvalidParameter(ServiceError):
+    """Query parameters that contradict each other."""
 
 
 class NotReady(ServiceError):

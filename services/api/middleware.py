@@ -4,6 +4,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
 
@@ -21,10 +22,10 @@ _logger = logging.getLogger("mien.access")
 
 
 class RequestContext:
-    """Gives each request an id, echoes it, and records how the request ended."""
+    """Gives each request an id, returns it, and records how the request ended."""
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
-        self._app, self._telemetry = app, telemetry
+    def __init__(self, app: ASGIApp, telemetry: Telemetry, draining: Callable[[], bool]) -> None:
+        self._app, self._telemetry, self._draining = app, telemetry, draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,6 +42,8 @@ class RequestContext:
                 status = message["status"]
                 headers = [(k, v) for k, v in message["headers"] if k.lower() != b"x-request-id"]
                 message["headers"] = [*headers, (b"x-request-id", state["request_id"].encode())]
+                if self._draining():  # or the connection would be closed in the middle of the next request
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:

@@ -28,7 +28,7 @@ def image_body() -> dict[str, Any]:
     content = {
         "multipart/form-data": {"schema": form},
         "application/json": {"schema": ImageJson.model_json_schema()},
-        "image/*": {"schema": binary},
+        "application/octet-stream": {"schema": binary},  # or any other type: the format is detected from the bytes
     }
     return {"requestBody": {"required": True, "content": content}}
 
@@ -45,23 +45,25 @@ def operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def install(app: FastAPI) -> None:
-    """Complete the description of `app` when it is first asked for."""
+def install(app: FastAPI, keyed: bool) -> None:
+    """Complete the description of `app` when it is first asked for; `keyed`: whether the service has API keys."""
     derived = app.openapi
 
     def described() -> dict[str, Any]:
         if app.openapi_schema is None:
-            _complete(derived())
+            _complete(derived(), keyed)
         return derived()
 
     app.openapi = described  # type: ignore[method-assign] # as FastAPI documents it
 
 
-def _complete(schema: dict[str, Any]) -> None:
+def _complete(schema: dict[str, Any], keyed: bool) -> None:
     for operation in (operation for path in schema["paths"].values() for operation in path.values()):
         for status, response in operation["responses"].items():
             if int(status) >= 400:  # FastAPI describes every model as plain JSON
                 response["content"] = {MEDIA_TYPE: response["content"]["application/json"]}
+        if "security" in operation and not keyed:
+            operation["security"].append({})  # OpenAPI's way to say that it is optional
         json = operation.get("requestBody", {}).get("content", {}).get("application/json")
         if json:
             json["example"] = {"image": example_data_uri()}

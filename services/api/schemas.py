@@ -48,7 +48,9 @@ class FaceModel(BaseModel):
         float | None,
         Field(description="Of the detection, 0 to 1; comparable within one detector. null with detect=false."),
     ]
-    emotion: Annotated[str, Field(description="The most probable of the seven.")]
+    emotion: Annotated[
+        str, Field(description="The most probable of the seven.", json_schema_extra={"enum": list(EMOTIONS)})
+    ]
     probabilities: Annotated[dict[str, float], Field(description="Of each of the seven, summing to 1.")]
 
     @classmethod
@@ -99,8 +101,13 @@ class Prediction(BaseModel):
             model=ModelName.of(analysis.model),
             image=ImageSize(width=analysis.width, height=analysis.height),
             faces=[FaceModel.of(face) for face in analysis.faces],
-            timings_ms={stage: round(seconds * 1000, 3) for stage, seconds in analysis.timings_s.items()},
+            timings_ms=in_ms(analysis),
         )
+
+
+def in_ms(analysis: Analysis) -> dict[str, float]:
+    """How long each stage took, in milliseconds."""
+    return {stage: round(seconds * 1000, 3) for stage, seconds in analysis.timings_s.items()}
 
 
 class BatchItem(BaseModel):
@@ -121,7 +128,7 @@ class BatchItem(BaseModel):
             status=200,
             image=ImageSize(width=analysis.width, height=analysis.height),
             faces=[FaceModel.of(face) for face in analysis.faces],
-            timings_ms={stage: round(seconds * 1000, 3) for stage, seconds in analysis.timings_s.items()},
+            timings_ms=in_ms(analysis),
         )
 
 

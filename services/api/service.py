@@ -126,8 +126,8 @@ class Service:
         analyzer = analyzer or self.ready()
         return (await self._work(lambda: (analyzer.analyze(data, options), None)))[0]
 
-    async def annotate(self, data: bytes, options: Options, kind: ImageKind) -> bytes:
-        """The image with its faces drawn on it, at its full size. Raises as `analyze` does."""
+    async def annotate(self, data: bytes, options: Options, kind: ImageKind) -> tuple[Analysis, bytes]:
+        """The analysis, and the image at full size with its faces drawn on it. Raises as `analyze` does."""
         analyzer = self.ready()
         whole = replace(analyzer.limits, target_side_px=analyzer.limits.max_side_px)
 
@@ -135,7 +135,7 @@ class Service:
             analysis = analyzer.analyze(data, options)
             return analysis, encode(annotate(decode(data, whole).pixels, analysis.faces), kind)
 
-        return (await self._work(work))[1]
+        return await self._work(work)
 
     async def _work(self, function: Callable[[], tuple[Analysis, T]]) -> tuple[Analysis, T]:
         """Run `function` on a worker, and record its analysis with the time it waited."""

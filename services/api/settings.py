@@ -1,7 +1,8 @@
-"""Every setting of the API, read once from environment variables that begin with MIEN_."""
+"""Every setting of the API, read once from the environment variables that begin with MIEN_."""
 
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -12,8 +13,11 @@ from services.api.logs import LogFormat
 from shared.assembly import YUNET_MODEL, DetectorChoice
 
 PREFIX: Final = "MIEN_"
+# What browsers send: scheme, host and port, in lower case, without the scheme's default port.
+_ORIGIN: Final = re.compile(r"https?://[^\sA-Z/?#@]+")
+_DEFAULT_PORT: Final = re.compile("http://.*:80|https://.*:443")
 LARGEST_REQUEST: Final = 5  # times max_upload_bytes: a batch of four images, and room for its form
-# Read by others than the API: the trainer's image names its commit by it.
+# Not read by the API: the commit that the trainer's image was built from.
 _FOREIGN: Final = {"MIEN_COMMIT"}
 
 
@@ -22,18 +26,17 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every interface.")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port to listen on; 0 takes a free one.")
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 means every interface.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port to listen on; 0 picks a free one.")
     metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
-        None, description="Port for /metrics alone, on the same address; without one they are on the service's port."
+        None,
+        description="Separate port for /metrics, on the same address; if unset, /metrics is on the service's port.",
     )
-    log_format: LogFormat = Field("auto", description="json, text, or auto: text at a terminal and JSON elsewhere.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least level that is logged."
-    )
+    log_format: LogFormat = Field("auto", description="json, text, or auto: text at a terminal, JSON elsewhere.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
     drain_delay_s: Annotated[float, Field(ge=0, le=300)] = Field(
         0,
-        description="Seconds between not being ready and refusing connections when stopping, for load balancers to notice.",
+        description="Seconds, when stopping, between turning unready and refusing connections; gives load balancers time to notice.",
     )
     model: Path = Field(Path("models/default"), description="Model directory: model.onnx and manifest.json.")
     detector: DetectorChoice = Field(
@@ -42,79 +45,108 @@ class Settings(BaseSettings):
     yunet_model: Path = Field(YUNET_MODEL, description="YuNet's file, which `make yunet` fetches.")
     providers: str = Field(
         "CPU",
-        description="ONNX Runtime's execution providers, the preferred first, as in TensorRT,CUDA,CPU; one that cannot be had is an error.",
+        description="ONNX Runtime's execution providers, preferred first, as in TensorRT,CUDA,CPU; an unavailable one is an error.",
     )
     flip: bool = Field(
         False,
-        description="With on, each face is read together with its mirror image, at twice the time: "
-        "steadier probabilities, the same accuracy.",
+        description="Average each face with its mirror image: steadier probabilities, the same accuracy, twice the time.",
     )
     workers: Annotated[int, Field(ge=0, le=256)] = Field(
-        0, description="Images worked on at once; 0 is one for each CPU that this process may use."
+        0, description="Images analyzed at once; 0 means one per CPU that this process may use."
     )
     queue_size: Annotated[int, Field(ge=0, le=10_000)] = Field(
-        32, description="Images that may wait for a worker; more are answered 503."
+        32, description="Images that may wait for a worker; further ones get 503."
     )
-    max_upload_bytes: Annotated[int, Field(ge=1024)] = Field(10_000_000, description="Largest image file, in bytes.")
+    max_upload_bytes: Annotated[int, Field(ge=1024)] = Field(
+        10_000_000, description="Maximum size of an image file, in bytes."
+    )
     max_batch_files: Annotated[int, Field(ge=1, le=1000)] = Field(
-        16, description="Most files in one call of /predict/batch; together no larger than four images may be."
+        16,
+        description="Maximum number of files in one /predict/batch; together at most four times MIEN_MAX_UPLOAD_BYTES.",
     )
     max_pending_bytes: Annotated[int, Field(ge=1024)] = Field(
         200_000_000,
         validate_default=True,
-        description="Bytes of images that may arrive and wait at once, at least five times MIEN_MAX_UPLOAD_BYTES; "
-        "more are answered 503 before they are read.",
+        description="Maximum bytes of images being uploaded or analyzed at once, at least five times "
+        "MIEN_MAX_UPLOAD_BYTES; further requests get 503 before they are read.",
     )
     # Pillow itself refuses above 178 million pixels.
     max_image_pixels: Annotated[int, Field(ge=256, le=178_000_000)] = Field(
-        50_000_000, description="Largest image, in pixels; decoding takes up to 8 bytes for each."
+        50_000_000, description="Maximum size of an image, in pixels; decoding takes up to 8 bytes per pixel."
     )
     max_image_side_px: Annotated[int, Field(ge=16, le=65_535)] = Field(
-        16_384, description="Longest side of an image, in pixels."
+        16_384, description="Maximum side of an image, in pixels."
     )
     detect_side_px: Annotated[int, Field(ge=128, le=8192)] = Field(
         1024,
-        description="Longest side, in pixels, at which faces are searched; detection time grows with its square.",
+        description="Size, in pixels of the longer side, at which faces are searched for; detection time grows with its square.",
     )
     api_keys: SecretStr = Field(
         SecretStr(""),
-        description="Keys, separated by commas, one of which every request for a model's work must bring; none: no key is asked for.",
+        description="API keys, separated by commas; requests to /predict, /model and /stream need one of them. Unset: no key is needed.",
     )
     allowed_origins: str = Field(
-        "", description="Origins, separated by commas, whose pages may ask beside those of this host; * is every page."
+        "",
+        description="Origins, separated by commas, whose pages may use the service besides this host's own; * allows every page.",
     )
     max_sessions: Annotated[int, Field(ge=0, le=100_000)] = Field(
-        64, description="Video sessions at once; more are closed with 1013."
+        64, description="Maximum number of video sessions at once; further ones are closed with 1013."
+    )
+    idle_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = Field(
+        60, description="Seconds after which a video session is closed when its client sends nothing."
     )
     smoothing_ms: Annotated[float, Field(ge=0, le=10_000)] = Field(
         250,
-        description="Half-life, in milliseconds, of the probabilities of a face in a video; a session may choose another.",
+        description="Half-life, in milliseconds, of a face's smoothed probabilities in a video; a session may set its own.",
     )
     max_faces: Annotated[int, Field(ge=1, le=1000)] = Field(
-        32, description="Most faces in an answer, the largest first; a request may ask for fewer."
+        32, description="Maximum number of faces in an answer, largest first; a request may ask for fewer."
     )
     min_confidence: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.6, description="Least confidence of a detected face, 0 to 1; a request may ask otherwise."
+        0.6, description="Minimum confidence of a detected face, 0 to 1; a request may set its own."
     )
 
     @field_validator("max_pending_bytes")
     @classmethod
-    def _holds_any_request(cls, pending: int, info: ValidationInfo) -> int:
-        most = info.data.get("max_upload_bytes")
-        if most is not None and pending < LARGEST_REQUEST * most:
-            raise ValueError(
-                f"a batch may be as large as {LARGEST_REQUEST} images; allow {LARGEST_REQUEST * most:,} or more"
-            )
+    def _fits_any_request(cls, pending: int, info: ValidationInfo) -> int:
+        limit = info.data.get("max_upload_bytes")
+        if limit is not None and pending < LARGEST_REQUEST * limit:
+            raise ValueError(f"one batch may need {LARGEST_REQUEST * limit:,}; allow at least that")
         return pending
+
+    @field_validator("metrics_port")
+    @classmethod
+    def _is_separate(cls, metrics_port: int | None, info: ValidationInfo) -> int | None:
+        if metrics_port and metrics_port == info.data.get("port"):
+            raise ValueError("it is the service's own port; unset it to have /metrics there")
+        return metrics_port
+
+    @field_validator("api_keys")
+    @classmethod
+    def _has_no_blank_key(cls, keys: SecretStr) -> SecretStr:
+        text = keys.get_secret_value()
+        if text and not all(part.strip() for part in text.split(",")):
+            raise ValueError("one of the keys is blank; unset it to serve without a key")
+        return keys
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _can_match(cls, origins: str) -> str:
+        for origin in _listed(origins):
+            if origin != "*" and (not _ORIGIN.fullmatch(origin) or _DEFAULT_PORT.fullmatch(origin)):
+                raise ValueError(
+                    f"{origin!r} is not an origin; write it like https://app.example or http://localhost:9000"
+                )
+        return origins
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The API keys; none means that no key is asked for."""
+        """The API keys; without any, no key is needed."""
         return _listed(self.api_keys.get_secret_value())
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """The origins that are allowed beside our own."""
+        """The origins allowed besides this host's own."""
         return _listed(self.allowed_origins)
 
 
@@ -123,11 +155,11 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 def unknown_settings() -> list[str]:
-    """A line for each MIEN_ variable in the environment that is no setting, with the nearest that is."""
+    """A line for each MIEN_ variable in the environment that is not a setting, with the most similar one."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     lines = []
     for name in sorted(set(map(str.upper, os.environ)) - known - _FOREIGN):
         if name.startswith(PREFIX):
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-            lines.append(f"{name} is no setting" + (f"; did you mean {near[0]}?" if near else "."))
+            lines.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else "."))
     return lines

@@ -34,9 +34,9 @@ class Load(Protocol):
 class Telemetry:
     """The metrics of one application, on its own registry."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self) -> None:
         disable_created_metrics()  # a second series for each counter, which our queries do not use
-        self.registry = registry
+        self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         Info("mien_build", "What this process runs on.", registry=registry).info({"python": platform.python_version()})
         self._http()

@@ -5,6 +5,7 @@ import base64
 import binascii
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 import anyio.to_thread
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from services.api.faults import BadForm, MissingImage, PayloadTooLarge, SlowUpload, UnsupportedForm
+from services.api.faults import BadForm, InvalidForm, MissingImage, PayloadTooLarge, SlowUpload, UnsupportedForm
 from services.api.service import Service
 
 FIELD: Final = "file"
@@ -24,6 +25,14 @@ _FORMS: Final = (
     f"Send multipart/form-data with the field '{FIELD}', or the image itself as the body, "
     'or application/json {"image": "<base64 or data URI>"}.'
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """Maximum bytes of the images, and of the body that carries them."""
+
+    images: int
+    body: int
 
 
 class ImageJson(BaseModel):
@@ -41,15 +50,15 @@ async def image_of(request: Request, service: Service) -> AsyncIterator[bytes]:
     A body that is neither a form nor JSON is the image itself, whatever its Content-Type. Raises PayloadTooLarge,
     SlowUpload, Overloaded, BadForm or MissingImage.
     """
-    limit, kind = service.settings.max_upload_bytes, _kind(request)
+    most, kind = service.settings.max_upload_bytes, _kind(request)
     if kind == "multipart/form-data":
-        async with _form(request, service, limit + _FORM_OVERHEAD_BYTES, max_files=1) as form:
-            yield _bounded(await _file_of(form), limit)
+        async with _form(request, service, _Limit(most, most + _FORM_OVERHEAD_BYTES), max_files=1) as form:
+            yield _bounded(await _file_of(form), most)
     elif kind == "application/json":
-        async with _body(request, service, limit * 4 // 3 + _FORM_OVERHEAD_BYTES) as body:
-            yield _bounded(await anyio.to_thread.run_sync(_from_json, body), limit)
+        async with _body(request, service, _Limit(most, most * 4 // 3 + _FORM_OVERHEAD_BYTES)) as body:
+            yield _bounded(await anyio.to_thread.run_sync(_from_json, body), most)
     else:
-        async with _body(request, service, limit) as body:
+        async with _body(request, service, _Limit(most, most)) as body:
             yield body
 
 
@@ -62,11 +71,17 @@ async def images_of(request: Request, service: Service) -> AsyncIterator[list[tu
     settings = service.settings
     if _kind(request) != "multipart/form-data":
         raise UnsupportedForm(f"Send the images as multipart/form-data, in the repeated field '{FILES}'.")
-    limit = 4 * settings.max_upload_bytes + _FORM_OVERHEAD_BYTES * settings.max_batch_files
+    most = 4 * settings.max_upload_bytes
+    limit = _Limit(most, most + _FORM_OVERHEAD_BYTES * settings.max_batch_files)
     async with _form(request, service, limit, settings.max_batch_files) as form:
-        uploads = [upload for upload in form.getlist(FILES) if not isinstance(upload, str)]
+        fields = form.getlist(FILES)
+        uploads = [upload for upload in fields if not isinstance(upload, str)]
         if not uploads:
             raise MissingImage(f"The form has no files in the field '{FILES}'; {_fields(form)}.")
+        if len(uploads) < len(fields):
+            raise InvalidForm(
+                f"{len(fields) - len(uploads)} of the {len(fields)} fields '{FILES}' are text, not files."
+            )
         yield [(upload.filename or "", await upload.read()) for upload in uploads]
 
 
@@ -80,16 +95,17 @@ async def _file_of(form: FormData) -> bytes:
 
 
 @asynccontextmanager
-async def _form(request: Request, service: Service, limit: int, max_files: int) -> AsyncIterator[FormData]:
+async def _form(request: Request, service: Service, limit: _Limit, max_files: int) -> AsyncIterator[FormData]:
     with service.upload(_announced(request, limit)):
         parser = MultiPartParser(request.headers, _limited(request, limit), max_files=max_files, max_fields=8)
-        parser.spool_max_size = limit + 1  # an upload stays in memory
+        parser.spool_max_size = limit.body + 1  # an upload stays in memory
         try:
             form = await parser.parse()
         except MultiPartException as error:
-            many = f" The limit is {max_files}." + (" Use /predict/batch for more." if max_files == 1 else "")
-            hint = many if "Too many files" in error.message else ""
-            raise BadForm(f"The multipart body is invalid: {error.message}{hint}") from error
+            if error.message.startswith("Too many files"):
+                hint = " Use /predict/batch for several images." if max_files == 1 else ""
+                raise InvalidForm(f"The form has too many files; the limit is {max_files}.{hint}") from error
+            raise BadForm(f"The multipart body is invalid: {error.message}") from error
         except KeyError as error:  # no boundary in the Content-Type
             raise BadForm("The Content-Type has no boundary; let your client set it.") from error
         try:
@@ -99,7 +115,7 @@ async def _form(request: Request, service: Service, limit: int, max_files: int) 
 
 
 @asynccontextmanager
-async def _body(request: Request, service: Service, limit: int) -> AsyncIterator[bytes]:
+async def _body(request: Request, service: Service, limit: _Limit) -> AsyncIterator[bytes]:
     with service.upload(_announced(request, limit)):
         yield b"".join([chunk async for chunk in _limited(request, limit)])
 
@@ -125,8 +141,8 @@ def _from_json(body: bytes) -> bytes:
         raise BadForm(f"'image' is not base64: {error}.") from error
 
 
-async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    """The body's chunks. Raises PayloadTooLarge above `limit` bytes, SlowUpload after a long pause."""
+async def _limited(request: Request, limit: _Limit) -> AsyncGenerator[bytes, None]:
+    """The body's chunks. Raises PayloadTooLarge above `limit`, SlowUpload after a long pause."""
     stream, received = request.stream(), 0
     while True:
         try:
@@ -137,17 +153,17 @@ async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
         except TimeoutError:
             raise SlowUpload(f"The upload stalled: nothing arrived for {_STALLED_AFTER_S:.0f} s.") from None
         received += len(chunk)
-        if received > limit:
-            raise _too_large(limit)
+        if received > limit.body:
+            raise _too_large(limit.images)
         yield chunk
 
 
-def _announced(request: Request, limit: int) -> int:
+def _announced(request: Request, limit: _Limit) -> int:
     """The request's Content-Length, `limit` without one. Raises PayloadTooLarge above `limit`."""
     announced = request.headers.get("content-length", "")
-    size = int(announced) if announced.isdigit() else limit
-    if size > limit:
-        raise _too_large(limit, size)
+    size = int(announced) if announced.isdigit() else limit.body
+    if size > limit.body:
+        raise _too_large(limit.images, size)
     return size
 
 
@@ -158,8 +174,13 @@ def _bounded(data: bytes, limit: int) -> bytes:
 
 
 def _too_large(limit: int, size: int | None = None) -> PayloadTooLarge:
-    sent = f"{size:,}" if size else "more"
-    return PayloadTooLarge(f"The limit is {limit:,} bytes; {sent} were sent. Send a smaller image, or fewer at once.")
+    sent = f"The upload is {in_bytes(size)}" if size else "The upload is too large"
+    return PayloadTooLarge(f"{sent}; at most {in_bytes(limit)} are allowed. Send a smaller image, or fewer at once.")
+
+
+def in_bytes(size: int) -> str:
+    """A size as people read it: 9,000 bytes, 11.2 MB."""
+    return f"{size:,} bytes" if size < 1_000_000 else f"{size / 1e6:.1f} MB".replace(".0 ", " ")
 
 
 def _fields(form: FormData) -> str:

@@ -79,6 +79,14 @@ def test_only_the_asked_number_of_faces_is_answered(jpeg: bytes) -> None:
     assert [face.box.width for face in faces] == [100, 99]
 
 
+def test_faces_come_largest_first_by_the_boxes_answered(jpeg: bytes) -> None:
+    outside, inside = Box(-150, 100, 200, 200), Box(300, 100, 120, 120)  # a quarter of the larger one is visible
+    faces = analyzer(FakeDetector(outside, inside)).analyze(jpeg, Options()).faces
+    assert [face.box.width for face in faces] == [120, 50]
+    (face,) = analyzer(FakeDetector(outside, inside)).analyze(jpeg, Options(max_faces=1)).faces
+    assert face.box.width == 120
+
+
 def test_a_decoded_frame_is_read_as_its_file_is(jpeg: bytes) -> None:
     reader = analyzer(HaarDetector(1024))
     whole = reader.analyze(jpeg, Options())

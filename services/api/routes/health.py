@@ -10,12 +10,15 @@ from services.api.schemas import Alive, ModelName, Ready
 router = APIRouter(tags=["health"])
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="The process is running")
 async def livez() -> Alive:
     """Independent of load and model: only a hung process fails this."""
     return Alive()
 
 
+@router.head("/readyz", include_in_schema=False)
+@router.head("/healthz", include_in_schema=False)
 @router.get("/readyz", summary="Images are analyzed", responses=problems(503))
 @router.get("/healthz", name="healthz", summary="Same as /readyz", responses=problems(503))
 async def readyz(service: ServiceDep) -> Ready:

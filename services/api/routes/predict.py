@@ -2,19 +2,19 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from services.api.dependencies import ServiceDep
 from services.api.errors import INTERNAL, answer_to, log_fault
-from services.api.faults import PayloadTooLarge
+from services.api.faults import InvalidParameter, PayloadTooLarge
 from services.api.openapi import batch_body, image_body, problems
-from services.api.schemas import BatchItem, BatchPrediction, ModelName, Prediction, PredictQuery
+from services.api.schemas import BatchItem, BatchPrediction, ModelName, Prediction, PredictQuery, in_ms
 from services.api.security import Authorized
 from services.api.service import Service
-from services.api.upload import image_of, images_of
+from services.api.upload import image_of, images_of, in_bytes
 from shared.analyzer import Analyzer, Options
 from shared.annotate import ImageKind
 
@@ -24,6 +24,16 @@ router = APIRouter(tags=["predict"], dependencies=[Authorized])
 _PROBLEMS: Final = problems(400, 401, 408, 413, 415, 422, 500, 503)
 
 
+def _options(request: Request, service: ServiceDep, query: Annotated[PredictQuery, Query()]) -> Options:
+    for name in request.query_params:
+        if len(set(request.query_params.getlist(name))) > 1:
+            raise InvalidParameter(f"{name} is given more than once, with different values.")
+    return query.options(service.settings.max_faces, service.settings.min_confidence)
+
+
+OptionsDep: TypeAlias = Annotated[Options, Depends(_options)]
+
+
 @router.post(
     "/predict",
     summary="Faces and emotions in one image",
@@ -31,12 +41,12 @@ _PROBLEMS: Final = problems(400, 401, 408, 413, 415, 422, 500, 503)
     responses=_PROBLEMS,
     openapi_extra=image_body(),
 )
-async def predict(request: Request, service: ServiceDep, query: Annotated[PredictQuery, Query()]) -> Prediction:
+async def predict(request: Request, service: ServiceDep, options: OptionsDep) -> Prediction:
     """Send the image as the multipart field `file`, as the raw body, or in base64 as JSON."""
     service.ready()
     async with image_of(request, service) as data:
-        analysis = await cancel_on_disconnect(request, service.analyze(data, _options(query, service)))
-    request.state.timings_ms = {stage: round(seconds * 1000, 2) for stage, seconds in analysis.timings_s.items()}
+        analysis = await cancel_on_disconnect(request, service.analyze(data, options))
+    request.state.timings_ms = in_ms(analysis)
     return Prediction.of(analysis, request.state.request_id)
 
 
@@ -48,12 +58,10 @@ async def predict(request: Request, service: ServiceDep, query: Annotated[Predic
     responses=_PROBLEMS,
     openapi_extra=batch_body(),
 )
-async def predict_batch(
-    request: Request, service: ServiceDep, query: Annotated[PredictQuery, Query()]
-) -> BatchPrediction:
+async def predict_batch(request: Request, service: ServiceDep, options: OptionsDep) -> BatchPrediction:
     """Send the images as the repeated multipart field `files`. Each has its own status: a broken one affects no other."""
     analyzer = service.ready()  # one model for the whole batch, also when it is swapped meanwhile
-    options, request_id = _options(query, service), request.state.request_id
+    request_id = request.state.request_id
     # No more at once than there are workers: a batch must not crowd out other requests.
     gate = asyncio.Semaphore(service.workers.threads)
 
@@ -78,12 +86,13 @@ async def predict_batch(
     },
     openapi_extra=image_body(),
 )
-async def predict_annotated(request: Request, service: ServiceDep, query: Annotated[PredictQuery, Query()]) -> Response:
+async def predict_annotated(request: Request, service: ServiceDep, options: OptionsDep) -> Response:
     """Send the image as to /predict. The answer is a JPEG, or a PNG if `Accept` names image/png."""
     service.ready()
     kind: ImageKind = "png" if "image/png" in request.headers.get("accept", "") else "jpeg"
     async with image_of(request, service) as data:
-        drawn = await cancel_on_disconnect(request, service.annotate(data, _options(query, service), kind))
+        analysis, drawn = await cancel_on_disconnect(request, service.annotate(data, options, kind))
+    request.state.timings_ms = in_ms(analysis)
     return Response(drawn, media_type=f"image/{kind}")
 
 
@@ -93,7 +102,7 @@ async def _batch_item(
     limit = service.settings.max_upload_bytes
     try:
         if len(data) > limit:
-            raise PayloadTooLarge(f"The limit is {limit:,} bytes per file; this one has {len(data):,}.")
+            raise PayloadTooLarge(f"The file is {in_bytes(len(data))}; at most {in_bytes(limit)} are allowed.")
         return BatchItem.of(filename, await service.analyze(data, options, analyzer))
     except Exception as error:  # whatever happens to one file, the others get their answers
         answer, detail = answer_to(error), str(error)
@@ -102,10 +111,6 @@ async def _batch_item(
             log_fault(error, request_id)
             detail = "The service failed at this file."
         return BatchItem(filename=filename, status=answer.status, code=answer.code, detail=detail)
-
-
-def _options(query: PredictQuery, service: Service) -> Options:
-    return query.options(service.settings.max_faces, service.settings.min_confidence)
 
 
 async def cancel_on_disconnect(request: Request, work: "Coroutine[Any, Any, T] | asyncio.Future[T]") -> T:

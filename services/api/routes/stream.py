@@ -50,8 +50,10 @@ async def stream(websocket: WebSocket, service: ServiceDep) -> None:
         log_fault(end, request_id)
     if end.code is not None:
         await connection.close(end.code, end.reason)
-    said = {"request_id": request_id, "code": end.code, "reason": end.reason}
-    _logger.info("WS /stream", extra={**said, "duration_ms": round((time.monotonic() - started) * 1000)})
+    details: dict[str, Any] = {"request_id": request_id, "duration_ms": round((time.monotonic() - started) * 1000)}
+    if end.code is not None:
+        details |= {"code": int(end.code), "reason": end.reason}
+    _logger.info("WS /stream", extra=details)
 
 
 def _check_capacity(service: Service) -> None:
@@ -66,31 +68,36 @@ async def _admit(websocket: WebSocket, connection: "_Connection", service: Servi
         rejected.labels("origin").inc()
         raise SessionEnded(Close.POLICY, "Pages of this origin are not allowed.")
     granted = access(websocket, settings.keys)
-    if granted is Access.WRONG or (granted is Access.MISSING and not await _authenticates(connection, settings.keys)):
+    if granted is Access.MISSING:
+        granted = await _authenticate(connection, settings.keys)
+    if granted is not Access.GRANTED:
         rejected.labels("unauthorized").inc()
-        wrong = "The API key is wrong."
         missing = "This service needs an API key, as X-API-Key, subprotocol or first message."
-        raise SessionEnded(Close.POLICY, wrong if granted is Access.WRONG else missing)
+        raise SessionEnded(Close.POLICY, "The API key is wrong." if granted is Access.WRONG else missing)
     if service.analyzer is None or service.draining:
         rejected.labels("not_ready").inc()
         reason = "The service is stopping." if service.draining else f"Not ready: {service.reason}"
         raise SessionEnded(Close.TRY_LATER, reason)
 
 
-async def _authenticates(connection: "_Connection", keys: tuple[str, ...]) -> bool:
-    """Whether the first message is one of the keys."""
+async def _authenticate(connection: "_Connection", keys: tuple[str, ...]) -> Access:
+    """The access that the first message gives."""
     try:
         async with asyncio.timeout(_AUTHENTICATE_TIMEOUT_S):
             command = messages.Command.validate_json(await connection.receive())
     except (TimeoutError, ValidationError):
-        return False
-    return isinstance(command, messages.Authenticate) and is_key(command.key, keys)
+        return Access.MISSING
+    if not isinstance(command, messages.Authenticate):
+        return Access.MISSING
+    return Access.GRANTED if is_key(command.key, keys) else Access.WRONG
 
 
 async def _serve(connection: "_Connection", service: Service) -> None:
     settings = service.settings
     options = Options(max_faces=settings.max_faces, min_confidence=settings.min_confidence)
-    session = Session(connection, service.analyze, options, settings.smoothing_ms, service.telemetry)
+    session = Session(
+        connection, service.analyze, options, settings.smoothing_ms, settings.idle_timeout_s, service.telemetry
+    )
     await connection.send(_ready(service))
     work = asyncio.ensure_future(session.run())
     stop = asyncio.ensure_future(service.stopping.wait())

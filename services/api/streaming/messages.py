@@ -1,16 +1,17 @@
-"""What is said on /stream beside the frames: JSON, one object a message, its kind in `type`."""
+"""The messages of /stream besides frames: JSON, one object per message, its kind in `type`."""
 
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from services.api.schemas import FaceModel
+from services.api.schemas import FaceModel, in_ms
 from shared.analyzer import Analysis
 from shared.emotions import EMOTIONS
 from shared.tracking import TrackedFace
 
 PROTOCOL: Final = 1
 SUBPROTOCOL: Final = "mien.v1"
+BAD_MESSAGE: Final = "bad_message"
 
 
 class _Command(BaseModel):
@@ -25,7 +26,7 @@ class Authenticate(_Command):
 
 
 class Configure(_Command):
-    """What this session wants; what is left out stays as it is."""
+    """Options of this session; those left out stay as they are."""
 
     type: Literal["configure"]
     max_faces: Annotated[int | None, Field(ge=1, le=1000)] = None
@@ -39,7 +40,7 @@ Command = TypeAdapter[Authenticate | Configure](Annotated[Authenticate | Configu
 
 
 def result(frame: int, dropped: int, analysis: Analysis, faces: list[TrackedFace], lag_s: float) -> dict[str, Any]:
-    """The answer to one frame; `dropped` frames before it were passed over for it."""
+    """The answer to one frame; `dropped` frames before it were skipped."""
     return {
         "type": "result",
         "frame": frame,
@@ -48,20 +49,20 @@ def result(frame: int, dropped: int, analysis: Analysis, faces: list[TrackedFace
         "image": {"width": analysis.width, "height": analysis.height},
         "faces": [_face(tracked) for tracked in faces],
         "timings_ms": {
-            **{stage: round(seconds * 1000, 3) for stage, seconds in analysis.timings_s.items()},
+            **in_ms(analysis),
             "lag": round(lag_s * 1000, 3),
         },
     }
 
 
 def frame_error(frame: int, dropped: int, code: str, detail: str) -> dict[str, Any]:
-    """What was wrong with a frame; `dropped` frames before it were passed over for it."""
+    """What was wrong with a frame; `dropped` frames before it were skipped."""
     return {"type": "error", "frame": frame, "dropped": dropped, "code": code, "detail": detail}
 
 
 def message_error(detail: str) -> dict[str, Any]:
     """What was wrong with a text message."""
-    return {"type": "error", "code": "bad_message", "detail": detail}
+    return {"type": "error", "code": BAD_MESSAGE, "detail": detail}
 
 
 def _face(tracked: TrackedFace) -> dict[str, Any]:

@@ -106,10 +106,12 @@ class Session:
         analyze: Callable[[bytes, Options], Awaitable[Analysis]],
         options: Options,
         half_life_ms: float,
+        idle_timeout_s: float,
         telemetry: Telemetry,
     ) -> None:
         self._connection, self._analyze, self._telemetry = connection, analyze, telemetry
         self._limits, self._options = options, options
+        self._idle_timeout_s = idle_timeout_s
         self._tracker = Tracker(half_life_ms / 1000)
         self._mailbox = Mailbox()
         self._errors_in_a_row = 0
@@ -130,7 +132,7 @@ class Session:
     async def _read(self) -> None:
         number = 0
         while True:
-            message = await self._connection.receive()
+            message = await self._receive()
             if isinstance(message, str):
                 await self._command(message)
                 continue
@@ -138,6 +140,13 @@ class Session:
             self._telemetry.frames.labels("received").inc()
             if self._mailbox.put(Frame(number, message, time.monotonic())):
                 self._telemetry.frames_dropped.labels("newer").inc()
+
+    async def _receive(self) -> bytes | str:
+        try:
+            async with asyncio.timeout(self._idle_timeout_s):
+                return await self._connection.receive()
+        except TimeoutError:
+            raise SessionEnded(Close.GOING_AWAY, f"No message for {self._idle_timeout_s:g} s.") from None
 
     async def _answer(self) -> None:
         while True:
@@ -200,6 +209,7 @@ class Session:
 
     async def _reject(self, message: dict[str, Any]) -> None:
         self._errors_in_a_row += 1
+        self._telemetry.errors.labels(message["code"]).inc()
         await self._send(message)
         if self._errors_in_a_row >= _MAX_ERRORS_IN_A_ROW:
             raise SessionEnded(Close.UNSUPPORTED, f"{_MAX_ERRORS_IN_A_ROW} invalid messages in a row.")

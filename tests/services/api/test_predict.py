@@ -91,6 +91,7 @@ def test_a_higher_confidence_finds_less(client: TestClient, jpeg: bytes) -> None
         ("min_confidence=nan", "min_confidence"),
         ("detect=perhaps", "detect"),
         ("max_face=3", "max_face"),
+        ("detect=false&detect=true", "detect is given more than once"),
     ],
 )
 def test_a_wrong_parameter_is_named(query: str, name: str, client: TestClient, jpeg: bytes) -> None:
@@ -249,7 +250,7 @@ def test_a_batch_of_faces_says_that_nothing_was_detected(client: TestClient, jpe
 def test_a_batch_is_bounded(settings: Settings, jpeg: bytes) -> None:
     small = settings.model_copy(update={"max_batch_files": 2, "max_upload_bytes": len(jpeg) // 2, "queue_size": 0})
     with TestClient(create_app(small)) as client:
-        assert_problem(client.post("/predict/batch", files=[("files", jpeg[:100])] * 3), 400, "bad_form")
+        assert_problem(client.post("/predict/batch", files=[("files", jpeg[:100])] * 3), 422, "invalid_form")
         assert_problem(client.post("/predict/batch", files=[("files", jpeg)] * 3), 413, "payload_too_large")
         assert_problem(client.post("/predict/batch", files={"file": b"x"}), 422, "missing_image")
         assert_problem(client.post("/predict/batch", content=jpeg, headers=JPEG), 415, "unsupported_form")

@@ -181,6 +181,7 @@ def test_a_frame_that_is_no_image_is_told_by_its_number_and_the_session_goes_on(
             error = receive(ws)
             assert error.pop("detail")
             assert error == {"type": "error", "frame": number, "dropped": 0, "code": code}
+        assert metric(url, "mien_errors_total", code="unsupported_image") > 0
         ws.send(frame)
         assert receive(ws)["frame"] == 4
 
@@ -278,12 +279,31 @@ def test_keys_by_header_subprotocol_or_first_message(frame: bytes) -> None:
             assert receive(ws)["type"] == "ready"
         with opened(url, additional_headers={"X-API-Key": "wrong"}) as ws:  # is told at once
             assert close_of(ws, within_s=4) == (1008, "The API key is wrong.")
-        for first in (json.dumps({"type": "authenticate", "key": "wrong"}), json.dumps({"type": "configure"}), frame):
+        with opened(url) as ws:
+            ws.send(json.dumps({"type": "authenticate", "key": "wrong"}))
+            assert close_of(ws) == (1008, "The API key is wrong.")
+        for first in (json.dumps({"type": "configure"}), frame):
             with opened(url) as ws:
                 ws.send(first)
-                assert close_of(ws)[0] == 1008
+                code, reason = close_of(ws)
+                assert code == 1008
+                assert "needs an API key" in reason
         with opened(url) as ws:  # says nothing
             assert close_of(ws)[1].startswith("This service needs an API key, as X-API-Key")
+
+
+def test_an_idle_session_is_closed_and_its_place_freed(frame: bytes) -> None:
+    with running_server(max_sessions=1, idle_timeout_s=1) as http:
+        url = http.replace("http", "ws") + "/stream"
+        with opened(url) as ws:
+            receive(ws)
+            for _ in range(3):  # a slow client is not an idle one
+                time.sleep(0.6)
+                ws.send(frame)
+                assert receive(ws)["type"] == "result"
+            assert close_of(ws) == (1001, "No message for 1 s.")
+        with opened(url) as ws:
+            assert receive(ws)["type"] == "ready"
 
 
 def test_stopping_closes_sessions_with_a_reason(frame: bytes) -> None:

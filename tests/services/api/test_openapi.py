@@ -1,0 +1,30 @@
+"""The description at /openapi.json and the page at /docs."""
+
+import re
+
+from fastapi.testclient import TestClient
+
+
+def test_the_documentation_needs_nothing_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/docs")
+    assert page.status_code == 200
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert sources
+    for source in sources:
+        assert source.startswith("/")
+        assert client.get(source).status_code == 200
+
+
+def test_the_documentation_s_example_works_when_tried(client: TestClient) -> None:
+    content = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["requestBody"]["content"]
+    assert set(content) == {"multipart/form-data", "application/json", "application/octet-stream"}
+    response = client.post("/predict", json=content["application/json"]["example"])
+    assert [face["emotion"] for face in response.json()["faces"]] == ["happy"]
+
+
+def test_the_documentation_says_where_a_key_goes_and_what_can_go_wrong(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()
+    assert set(schema["components"]["securitySchemes"]) == {"APIKeyHeader", "HTTPBearer"}
+    assert {"400", "401", "413", "415", "422", "500", "503"} <= set(schema["paths"]["/predict"]["post"]["responses"])
+    assert "503" in schema["paths"]["/readyz"]["get"]["responses"]
+    assert "/stream" in schema["info"]["description"]

@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--config", type=Path, required=True, help="TOML file, see services/trainer/configs/")
     _add_data(train)
     train.add_argument("--workdir", type=Path, required=True, help="folder of this run")
-    train.add_argument("--init", type=Path, help="start from the weights of this .keras file of the same network")
+    train.add_argument(
+        "--init", type=Path, help="start from the weights of this .keras file or model directory of the same network"
+    )
     train.add_argument(
         "--taught", type=Path, help="file of teach: teachers' answers, part of the targets (teacher_weight)"
     )

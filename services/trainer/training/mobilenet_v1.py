@@ -16,6 +16,7 @@ from keras import layers
 
 from services.trainer.data.dataset import FACE_SIZE_PX
 from services.trainer.errors import ConfigError
+from services.trainer.training.normalization import unfold
 from shared.emotions import EMOTIONS
 
 NAME: Final = "mobilenet-v1"
@@ -23,8 +24,6 @@ NAME: Final = "mobilenet-v1"
 _BLOCKS: Final = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
 _CONVOLUTIONS: Final = 1 + 2 * len(_BLOCKS)
 _BGR_MEANS: Final = (103.939, 116.779, 123.68)
-_PROBE: Final = 1024  # faces that show each normalization its mean and variance
-_EPSILON: Final = 1e-3  # of Keras's BatchNormalization
 
 _Weights = list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]  # kernel and bias of each layer
 
@@ -53,38 +52,16 @@ def load_tflite(model: keras.Model, path: Path, faces: npt.NDArray[np.uint8]) ->
     norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
     backbone, hidden, logits = values[:_CONVOLUTIONS], values[-2], values[-1]
     try:
-        for (kernel, bias), convolution, norm in zip(backbone, convolutions, norms, strict=True):
+        for (kernel, _), convolution in zip(backbone, convolutions, strict=True):
             convolution.set_weights([np.ascontiguousarray(kernel.transpose(1, 2, 3, 0))])
-            _set_norm(norm, bias, np.zeros_like(bias), np.full_like(bias, 1.0))
         for layer in model.layers:
             if layer.name.endswith("_hidden"):
                 layer.set_weights([hidden[0].T, hidden[1]])
             elif layer.name.endswith("_logits"):
                 layer.set_weights([logits[0].T, logits[1]])
+        unfold(model, list(zip(convolutions, norms, strict=True)), [bias for _, bias in backbone], faces)
     except ValueError as error:
         raise ConfigError(f"{path} is not the network {NAME}: {error}.") from error
-    for (_, bias), norm, (mean, variance) in zip(backbone, norms, _seen(model, convolutions, faces), strict=True):
-        _set_norm(norm, bias, mean, variance)
-
-
-def _set_norm(norm: Any, bias: Any, mean: Any, variance: Any) -> None:
-    """Statistics as seen, and the gamma and beta with which the layer only adds `bias`."""
-    norm.set_weights([np.sqrt(variance + _EPSILON), bias + mean, mean, variance])
-
-
-def _seen(model: keras.Model, convolutions: list[Any], faces: npt.NDArray[np.uint8]) -> list[tuple[Any, Any]]:
-    """Mean and variance of each convolution's output over `faces`."""
-    probe = keras.Model(model.inputs, [layer.output for layer in convolutions])
-    batches = [faces[start : start + 32] for start in range(0, min(len(faces), _PROBE), 32)]
-    first, second = [0.0] * len(convolutions), [0.0] * len(convolutions)
-    for batch in batches:
-        for number, out in enumerate(probe.predict_on_batch(batch[..., np.newaxis].astype(np.float32) / 255)):
-            first[number] += out.mean((0, 1, 2)) / len(batches)
-            second[number] += (out.astype(np.float64) ** 2).mean((0, 1, 2)) / len(batches)
-    return [
-        (np.asarray(m, np.float32), np.maximum(s - np.square(m, dtype=np.float64), 1e-6).astype(np.float32))
-        for m, s in zip(first, second, strict=True)
-    ]
 
 
 def _read(path: Path) -> _Weights:
@@ -136,7 +113,7 @@ def _layers_of(interpreter: Any) -> _Weights:
 
 
 def _normalized(x: keras.KerasTensor) -> keras.KerasTensor:
-    return layers.ReLU(6.0)(layers.BatchNormalization(momentum=0.95, epsilon=_EPSILON)(x))
+    return layers.ReLU(6.0)(layers.BatchNormalization(momentum=0.95)(x))
 
 
 def _head(x: keras.KerasTensor, name: str) -> keras.KerasTensor:

@@ -13,6 +13,7 @@ from services.trainer.training.batches import FollowEpoch, Lessons, TrainingBatc
 from services.trainer.training.callbacks import EpochEnd, Progress, StopOnNaN, computing_in
 from services.trainer.training.config import OptimizerConfig, TrainConfig
 from services.trainer.training.heads import HEADS
+from services.trainer.training.initial import initialize, source_sha256
 from services.trainer.training.losses import build_loss
 from services.trainer.training.networks import TRANSFER, build
 from services.trainer.training.teachers import Taught
@@ -27,7 +28,7 @@ class Start:
     """What a run starts from besides configuration and data.
 
     Weights: `pretrained` for a network of keras.applications ("imagenet" or a file) or for mobilenet-v1 (a .tflite),
-    `init` a trained .keras. `taught` is what teachers say, `faces` are unlabeled faces that only they know.
+    `init` a trained .keras or a model directory. `taught` is what teachers say, `faces` are unlabeled faces that only they know.
     """
 
     pretrained: str | None = "imagenet"
@@ -66,9 +67,10 @@ def _train(config: TrainConfig, data: Dataset, workdir: Path, start: Start, quie
     heads = HEADS if config.people and data.has_votes else ()
     model, pretrained = _network(config, heads, start, data, fresh=not home.checkpoint.exists())
     if start.init is not None:
-        _initialize(model, start.init)
+        initialize(model, start.init, data.split("train").pixels)
     teachers = list(start.taught.teachers) if start.taught else []
-    home.claim(config, data, pretrained, start.init, teachers, batches.target_shares())
+    init = source_sha256(start.init) if start.init else None
+    home.claim(config, data, pretrained, init, teachers, batches.target_shares())
     write_text(home.path / "summary.txt", _summary(model))
     write_text(home.path / "architecture.json", model.to_json(indent=1) + "\n")
     history: History = home.read_checkpoint_history()
@@ -160,15 +162,6 @@ def build_optimizer(config: OptimizerConfig, epochs: int, steps_per_epoch: int) 
         optimizer = kind(**common)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
-
-
-def _initialize(model: keras.Model, path: Path) -> None:
-    if not path.is_file():
-        raise ConfigError(f"There is no file {path} to start from.")
-    try:
-        model.set_weights(keras.models.load_model(path, compile=False).get_weights())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} has no weights for the network {model.name}: {error}.") from error
 
 
 def _tensorboard(home: Workdir, config: TrainConfig) -> list[keras.callbacks.Callback]:

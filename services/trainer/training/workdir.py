@@ -29,7 +29,6 @@ from services.trainer.errors import WorkdirError
 from services.trainer.training.config import TrainConfig
 from services.trainer.training.devices import devices_of_kind
 from shared.atomic import atomic_file, write_text
-from shared.manifest import sha256_of
 
 T = TypeVar("T")
 History = list[dict[str, float]]
@@ -54,7 +53,7 @@ class Workdir:
         config: TrainConfig,
         data: Dataset,
         pretrained: str | None,
-        init: Path | None,
+        init_sha256: str | None,
         teachers: list[dict[str, str]],
         target_shares: list[list[float]],
     ) -> None:
@@ -68,7 +67,7 @@ class Workdir:
             "config": config.model_dump(mode="json"),
             "data_sha256": data.sha256,
             "pretrained": pretrained,
-            "init_sha256": sha256_of(init) if init else None,
+            "init_sha256": init_sha256,
             "teachers_sha256": [teacher["sha256"] for teacher in teachers],
         }
         if not (self.path / "run.json").exists():

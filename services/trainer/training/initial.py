@@ -1,0 +1,115 @@
+"""Weights to start from: a trained .keras file, or a model directory, whose ONNX file is read back."""
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import layers
+
+from services.trainer.errors import ConfigError
+from services.trainer.training.normalization import unfold
+from services.trainer.training.predictors import keras_answers, open_predictor
+from shared.manifest import MANIFEST_FILE, MODEL_FILE, sha256_of
+
+_LEAST_AGREEMENT: Final = 0.9  # of the most likely emotions; rounding to INT8 and temperature change a few
+_CONVOLUTION: Final = re.compile(r"/conv2d(?:_(\d+))?_\d+/")
+
+
+def initialize(model: keras.Model, source: Path, faces: npt.NDArray[np.uint8]) -> None:
+    """Give a fresh network the weights of `source`, a .keras file or a model directory of the same network.
+
+    A second answer that the source does not have begins as its only one. `faces` (N, 48, 48) give back to the network
+    the normalization that an export folds away, and show that it answers as the source does.
+    Raises ConfigError when there is nothing there, or another network; ModelError for a model directory that fails
+    verification.
+    """
+    try:
+        if (source / MANIFEST_FILE).exists():
+            _from_onnx(model, source, faces)
+        elif source.is_file():
+            model.set_weights(keras.models.load_model(source, compile=False).get_weights())
+        else:
+            raise ConfigError(f"There is no .keras file and no model directory {source} to start from.")
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{source} has no weights for the network {model.name}: {error}.") from error
+
+
+def source_sha256(source: Path) -> str:
+    """What identifies weights to start from, wherever they lie."""
+    return sha256_of(source / MODEL_FILE if source.is_dir() else source)
+
+
+def _from_onnx(model: keras.Model, directory: Path, faces: npt.NDArray[np.uint8]) -> None:
+    predict = open_predictor(directory)  # verifies the directory
+    graph = _Graph(directory / MODEL_FILE)
+    convolutions = _numbered(model, layers.Conv2D)
+    norms = iter(_numbered(model, layers.BatchNormalization))
+    pairs, biases = [], []
+    for layer, (kernel, bias) in zip(convolutions, graph.convolutions(), strict=True):
+        kernel = kernel.transpose(2, 3, 1, 0)
+        layer.set_weights([kernel, bias] if layer.use_bias else [kernel])
+        if not layer.use_bias:
+            pairs.append((layer, next(norms)))
+            biases.append(bias)
+    heads = [layer for layer in model.layers if isinstance(layer, layers.Dense)]
+    dense = graph.dense()
+    for number, head in enumerate(heads):
+        head.set_weights(list(dense[min(number, len(dense) - 1)]))
+    unfold(model, pairs, biases, faces)
+    some = faces[:512]
+    agreement = float((keras_answers(model)(some)[0].argmax(1) == predict(some).argmax(1)).mean())
+    if agreement < _LEAST_AGREEMENT:
+        raise ValueError(f"read back, it agrees with itself on {agreement:.0%} of faces")
+
+
+def _numbered(model: keras.Model, kind: type) -> list[Any]:
+    """Layers of a kind in the order in which they were made; `model.layers` is sorted by depth."""
+    found = [layer for layer in model.layers if isinstance(layer, kind)]
+    return sorted(found, key=lambda layer: int((re.search(r"_(\d+)$", layer.name) or [0, 0])[1]))
+
+
+class _Graph:
+    """The weights of an exported network, in fp32 whatever the file holds."""
+
+    def __init__(self, path: Path) -> None:
+        import onnx
+        from onnx import numpy_helper
+
+        graph = onnx.load(path).graph
+        self._nodes = list(graph.node)
+        self._stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        self._maker = {output: node for node in graph.node for output in node.output}
+
+    def convolutions(self) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+        """Kernel (out, in, height, width) and bias of each, in the order in which the network made them."""
+        found = []
+        for node in (node for node in self._nodes if node.op_type == "Conv"):
+            name = next((match for text in self._names(node) if (match := _CONVOLUTION.search(text))), None)
+            if name is None:
+                raise ValueError(f"{node.name} is no convolution that our trainer exported")
+            found.append((int(name[1] or 0), self._value(node.input[1]), self._value(node.input[2])))
+        return [(kernel, bias) for _, kernel, bias in sorted(found, key=lambda entry: entry[0])]
+
+    def dense(self) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+        """Kernel (in, out) and bias of each head, labels before people."""
+        heads = [node for node in self._nodes if node.op_type == "Gemm"]
+        ordered = sorted(heads, key=lambda node: any("people" in name for name in self._names(node)))
+        return [(self._value(node.input[1]), self._value(node.input[2])) for node in ordered]
+
+    def _names(self, node: Any) -> list[str]:
+        inputs = [self._maker[name].input[0] if name in self._maker else name for name in node.input[1:]]
+        return [node.name, *inputs, *node.output]
+
+    def _value(self, name: str) -> npt.NDArray[np.float32]:
+        if name in self._stored:
+            return np.asarray(self._stored[name], np.float32)
+        stored, scale, *zero = (self._stored[part] for part in self._maker[name].input)
+        axis = next((entry.i for entry in self._maker[name].attribute if entry.name == "axis"), 1)
+        shape = [1] * stored.ndim
+        if scale.ndim:
+            shape[axis] = -1
+        offset = zero[0].astype(np.float32).reshape(shape) if zero else np.float32(0)
+        return np.asarray((stored.astype(np.float32) - offset) * scale.reshape(shape), np.float32)

@@ -1,0 +1,38 @@
+"""A run starts from what a model directory holds, and only from the same network."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.trainer.errors import ConfigError
+from services.trainer.training.heads import HEADS
+from services.trainer.training.initial import initialize
+from services.trainer.training.networks import build
+from services.trainer.training.predictors import keras_answers, open_predictor
+from tests.conftest import SHIPPED_MODEL
+from tests.drawn import draw_face
+
+
+@pytest.fixture
+def faces(rng: np.random.Generator) -> np.ndarray:
+    return np.stack([draw_face(emotion, rng) for emotion in ("happy", "sad", "surprise", "neutral") for _ in range(8)])
+
+
+def test_a_network_of_two_answers_begins_as_what_ships(faces: np.ndarray) -> None:
+    model = build("mien-base", heads=HEADS)
+    initialize(model, SHIPPED_MODEL, faces)
+    shipped = open_predictor(SHIPPED_MODEL)(faces)
+    for answer in keras_answers(model)(faces):
+        assert (answer.argmax(axis=1) == shipped.argmax(axis=1)).mean() >= 0.9
+        assert np.abs(answer - shipped).mean() < 0.05  # up to INT8 and temperature
+
+
+def test_another_network_or_nothing_is_refused(faces: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no weights for the network mien-small"):
+        initialize(build("mien-small"), SHIPPED_MODEL, faces)
+    with pytest.raises(ConfigError, match=r"no \.keras file and no model directory"):
+        initialize(build("mien-small"), tmp_path / "nothing", faces)
+    (tmp_path / "text.keras").write_text("weights")
+    with pytest.raises(ConfigError, match="no weights"):
+        initialize(build("mien-small"), tmp_path / "text.keras", faces)

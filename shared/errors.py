@@ -9,6 +9,9 @@
     ├── OutOfMemory                too little memory for the work right now
     ├── DetectorError              a face detector that is unavailable
     ├── ModelError                 a model that fails verification
+    ├── AnswerError                an answer that the model cannot give
+    │   ├── UnknownAnswer          labels or people, which it lacks
+    │   └── UnusablePrior          expected shares that are malformed, or that it has no training shares for
     └── TrainerError               see services/trainer/errors.py
 
 None of them knows HTTP: `services/api/errors.py` maps each to a status.
@@ -49,3 +52,15 @@ class DetectorError(MienError):
 
 class ModelError(MienError):
     """A model directory is incomplete, was modified, or does not do what its manifest says."""
+
+
+class AnswerError(MienError):
+    """An answer that the model cannot give."""
+
+
+class UnknownAnswer(AnswerError):
+    """The model lacks the answer that was asked for."""
+
+
+class UnusablePrior(AnswerError):
+    """A prior that is neither a name nor seven shares, or a model whose manifest has no training shares."""

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
@@ -10,19 +11,22 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from shared.answers import BALANCE_STRENGTH, AnswerName, PriorName, default_answer
 from shared.atomic import write_text
 from shared.boxes import CropGeometry, DetectorName
 from shared.emotions import EMOTIONS
 from shared.errors import ModelError
+from shared.scores import AnswerScores, Groups, Metrics, Robustness, Steadiness, upgraded_metrics
 
 MODEL_FILE: Final = "model.onnx"
 MANIFEST_FILE: Final = "manifest.json"
 CARD_FILE: Final = "card.md"
-FORMAT: Final = 1
+FORMAT: Final = 2  # format 1 knew one answer; it is read as one called "labels"
 SCALE: Final = 1 / 255  # what preprocess.py does
 
 
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Shares: TypeAlias = Annotated[tuple[Share, ...], Field(min_length=len(EMOTIONS), max_length=len(EMOTIONS))]
 
 
 class _Section(BaseModel):
@@ -39,44 +43,120 @@ class InputSpec(_Section):
 
 
 class Golden(_Section):
-    """One face and the model's answer to it; a runtime that answers differently must not serve."""
+    """One face; a runtime whose answers to it differ from the manifest's by more than `tolerance` must not serve."""
 
     face: str  # base64 of (size_px, size_px) uint8
-    probabilities: Annotated[tuple[Share, ...], Field(min_length=len(EMOTIONS), max_length=len(EMOTIONS))]
     tolerance: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
 
     @classmethod
-    def of(
-        cls, face: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32], tolerance: float = 1e-3
-    ) -> "Golden":
-        """Keep `face` (size, size) with its `probabilities` (7,)."""
-        text = base64.b64encode(face.tobytes()).decode()
-        return cls(face=text, probabilities=tuple(round(float(p), 6) for p in probabilities), tolerance=tolerance)
+    def of(cls, face: npt.NDArray[np.uint8], tolerance: float = 1e-3) -> "Golden":
+        """Keep `face` (size, size)."""
+        return cls(face=base64.b64encode(face.tobytes()).decode(), tolerance=tolerance)
 
     def pixels(self, size_px: int) -> npt.NDArray[np.uint8]:
         """The face, (size_px, size_px) uint8. Raises ValueError when it has another size."""
         return np.frombuffer(base64.b64decode(self.face), np.uint8).reshape(size_px, size_px)
 
 
+class Answer(_Section):
+    """One answer of the model, an output of the ONNX file."""
+
+    temperature: Annotated[float, Field(gt=0)]  # the logits are divided by it, inside the graph
+    frequencies: Shares | None = None  # of the emotions in its training targets; priors need them
+    golden: Shares  # the probabilities of the golden face
+
+
+class DefaultPrior(_Section):
+    """How the default answer weighs rare emotions unless a request says otherwise, and its figures so weighed."""
+
+    kind: PriorName = "natural"
+    strength: Annotated[float, Field(ge=0, le=1)] = BALANCE_STRENGTH  # of balanced, whoever asks for it
+    metrics: dict[str, AnswerScores] | None = None  # by split; none where the prior is natural
+
+
+class Quantization(_Section):
+    """Where an INT8 model comes from, and what it saves; pairs are before and after."""
+
+    from_version: str
+    scheme: str
+    reduced_range: bool
+    calibration_faces: int
+    bytes: tuple[int, int]
+    ms_per_face_one_thread: tuple[float, float]
+    size_ratio: float
+    time_ratio: float
+    fp32_accuracy: dict[str, dict[AnswerName, float]]  # by split, on each answer's own yardstick
+
+
+class Source(_Section):
+    """Something that a model was made from: teachers, or faces without labels."""
+
+    name: str
+    sha256: str
+    pretrained: str | None = None  # of a teacher, see Training
+
+
+class Training(BaseModel):
+    """Where the weights come from; what other trainers add is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    config: dict[str, Any]  # as services/trainer/training/config.py reads it
+    network: str
+    seed: int
+    epochs: int
+    best_epoch: int
+    train_seconds: float
+    data: str = "FER2013"  # the only data of the first trainers
+    data_sha256: str
+    commit: str
+    device: str = "CPU"
+    pretrained: str | None = None
+    init_sha256: str | None = None
+    teachers_sha256: tuple[str, ...] = ()
+    teachers: tuple[Source, ...] = ()  # the same, named
+    faces: Source | None = None  # without labels, which only the teachers labelled
+    quantization: Quantization | None = None
+
+
 class ModelManifest(_Section):
     """Everything known about a model besides its weights; every figure as the trainer wrote it."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     name: str
     version: str
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # of model.onnx
     labels: tuple[str, ...]
     input: InputSpec = InputSpec()
     crop: dict[DetectorName, CropGeometry]
+    answers: Annotated[dict[AnswerName, Answer], Field(min_length=1)]
+    default_prior: DefaultPrior = DefaultPrior()
     golden: Golden
     opset: int
     ir_version: int
     precision: Literal["fp32", "int8"] = "fp32"
     parameters: int
-    training: dict[str, Any]  # data hash, commit, seed, epochs, configuration, versions
-    metrics: dict[str, Any]  # by split
-    robustness: dict[str, Any] | None = None  # accuracy on degraded pictures, where measured
+    training: Training
+    metrics: Metrics
+    robustness: Robustness | None = None  # accuracy on degraded pictures, where measured
+    steadiness: Steadiness | None = None  # where measured
+    groups: Groups | None = None  # where measured
     license: str
+
+    @property
+    def default_answer(self) -> AnswerName:
+        """The answer that is given unless another is asked for."""
+        return default_answer(self.answers)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgraded(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or content.get("format") != 1:
+            return content
+        try:
+            return _from_format_1(content)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"a manifest of format 1 with something missing or of another kind ({error})") from error
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
@@ -85,6 +165,8 @@ class ModelManifest(_Section):
         for name, place in self.crop.items():
             if not (place.width > 0 and place.height > 0 and math.isfinite(place.x) and math.isfinite(place.y)):
                 raise ValueError(f"crop.{name} is not a valid box")
+        if self.default_prior.kind != "natural" and self.answers[self.default_answer].frequencies is None:
+            raise ValueError(f"default_prior is {self.default_prior.kind}, but the answer has no frequencies")
         try:
             self.golden.pixels(self.input.size_px)
         except ValueError as error:
@@ -134,3 +216,23 @@ def load_manifest(directory: Path) -> ModelManifest:
             f"{directory / MODEL_FILE} is not the file its manifest describes: its sha256 is {actual[:12]}…. Export it again."
         )
     return manifest
+
+
+def _from_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest of format 1 as one of today, with the one answer "labels"."""
+    training, golden = dict(content["training"]), dict(content["golden"])
+    answer = {"temperature": training.pop("temperature"), "golden": golden.pop("probabilities")}
+    if made := training.get("quantization"):
+        training["quantization"] = _quantization_from_format_1(made)
+    new = {**content, "format": FORMAT, "training": training, "golden": golden, "answers": {"labels": answer}}
+    new["metrics"] = upgraded_metrics(content["metrics"])
+    if harms := dict(content.get("robustness") or {}):
+        new["robustness"] = {"split": harms.pop("split"), "answers": {"labels": harms}}
+    return new
+
+
+def _quantization_from_format_1(made: Mapping[str, Any]) -> dict[str, Any]:
+    accuracy = {split: {"labels": value} for split, value in made["fp32_accuracy"].items()}
+    times = made["ms_a_face_one_thread"]
+    kept = {name: value for name, value in made.items() if name != "ms_a_face_one_thread"}
+    return {**kept, "ms_per_face_one_thread": times, "fp32_accuracy": accuracy}

@@ -13,6 +13,7 @@ from typing import IO
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
@@ -21,6 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from services.api.app import create_app
 from services.api.settings import Settings
 from shared.boxes import Box, intersection_over_union
+from shared.manifest import ModelManifest
+from shared.pipeline.classify import Choices
 
 ROOT = Path(__file__).parents[1]
 SHIPPED_MODEL = ROOT / "models/default"
@@ -131,6 +134,13 @@ def overlap(box: tuple[float, float, float, float], other: tuple[float, float, f
     """Intersection over union of two boxes given as left, top, right, bottom."""
     one, two = (Box(b[0], b[1], b[2] - b[0], b[3] - b[1]) for b in (box, other))
     return intersection_over_union(one, two)
+
+
+def shipped_golden(manifest: ModelManifest) -> npt.NDArray[np.float32]:
+    """(7,) what a model says of its golden face unless asked otherwise."""
+    name = manifest.default_answer
+    natural = np.array([manifest.answers[name].golden], np.float32)
+    return Choices.of(manifest).weighed(natural, name, None)[0]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import urllib.request
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import onnx
 import pytest
 
 from services.trainer.__main__ import main
+from services.trainer.judging.evaluate import METRICS
 from shared.emotions import EMOTIONS
 from shared.manifest import load_manifest
 from tests.conftest import ROOT, running_server
@@ -55,18 +57,19 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_exported_model_says_what_it_is(exported: Path) -> None:
     manifest = load_manifest(exported)
     run = json.loads((exported.parents[1] / "run/run.json").read_text())
-    assert manifest.training["data_sha256"] == run["data_sha256"]
-    assert manifest.training["commit"] == run["commit"]
-    assert manifest.training["epochs"] == 14
-    assert manifest.metrics["test"]["all"]["accuracy"] >= 0.9
+    assert manifest.training.data_sha256 == run["data_sha256"]
+    assert manifest.training.commit == run["commit"]
+    assert manifest.training.epochs == 14
+    assert manifest.metrics["test"]["labels"]["all"].accuracy >= 0.9
     evaluated = json.loads((exported.parents[1] / "run/evaluation.json").read_text())
-    assert manifest.metrics["test"]["all"]["confusion"] == evaluated["test"]["all"]["confusion"]
+    confusion = manifest.metrics["test"]["labels"]["all"].confusion
+    assert list(map(list, confusion)) == evaluated["test"]["labels"]["all"]["confusion"]
     graph = onnx.load(exported / "model.onnx")
     assert {prop.key: prop.value for prop in graph.metadata_props}["labels"] == ",".join(EMOTIONS)
     assert (graph.opset_import[0].version, graph.ir_version) == (17, 8)
     card = (exported / "card.md").read_text()
-    assert f"{manifest.metrics['test']['all']['accuracy']:.4f}" in card
-    assert manifest.training["data_sha256"] in card
+    assert f"{manifest.metrics['test']['labels']['all'].accuracy:.4f}" in card
+    assert manifest.training.data_sha256 in card
     assert "those of Drawn" in card
     assert "FER2013" not in card
     assert "| validation | all images" in card
@@ -89,8 +92,7 @@ def test_the_same_command_evaluates_the_exported_model(exported: Path) -> None:
     out = exported.parents[1] / "again.json"
     data = exported.parents[1] / "faces.npz"
     trainer("evaluate", exported, "--data", data, "--out", out)
-    metrics = load_manifest(exported).metrics
-    assert json.loads(out.read_text())["test"] == metrics["test"]
+    assert METRICS.validate_json(out.read_bytes()) == load_manifest(exported).metrics
 
 
 def test_robustness_is_measured_into_the_card(
@@ -99,8 +101,8 @@ def test_robustness_is_measured_into_the_card(
     data = ["--data", str(exported.parents[1] / "faces.npz"), "--out", str(tmp_path / "robustness")]
     assert main(["robustness", str(exported), *data, "--card"]) == 0
     measured = json.loads((tmp_path / "robustness.json").read_text())["drawn"]
-    assert load_manifest(exported).robustness == {"split": "validation", **measured}
-    weakest = measured["harms"]["blur, sigma in px"]["0.5"]
+    assert asdict(load_manifest(exported).robustness) == measured
+    weakest = measured["answers"]["labels"]["harms"]["blur, sigma in px"]["0.5"]
     card = (exported / "card.md").read_text()
     assert f"| blur, sigma in px | {weakest:.3f} (0.5) |" in card
     assert "(validation)" in card

@@ -126,7 +126,10 @@ def _parser() -> argparse.ArgumentParser:
         "--cpu", choices=("auto", "vnni", "avx2", "arm"), default="auto", help="that it is meant for (auto: this one)"
     )
     quantize.add_argument(
-        "--most-lost", type=float, default=0.005, help="validation accuracy that may be lost (%(default)s)"
+        "--max-loss",
+        type=float,
+        default=0.005,
+        help="validation accuracy that any answer may lose (%(default)s)",
     )
     quantize.set_defaults(run=commands.run_quantize)
 

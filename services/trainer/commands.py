@@ -94,13 +94,23 @@ def run_teach(options: argparse.Namespace) -> None:
 
 def run_evaluate(options: argparse.Namespace) -> None:
     from services.trainer.data.dataset import SPLITS, Dataset
-    from services.trainer.judging.evaluate import as_table, evaluate, write_evaluation
-    from services.trainer.training.predictors import mirrored, open_predictor
+    from services.trainer.judging.evaluate import as_text, evaluate, write_evaluation
+    from services.trainer.judging.tables import score_table
+    from services.trainer.training.predictors import mirrored, open_predictor, with_default_prior
+    from shared.manifest import MANIFEST_FILE, load_manifest
+    from shared.pipeline.classify import Choices
 
-    splits = [options.split] if options.split else SPLITS[1:]
+    data, splits = Dataset.load(options.data), [options.split] if options.split else SPLITS[1:]
     predict = open_predictor(options.target)
-    results = evaluate(mirrored(predict) if options.flip else predict, Dataset.load(options.data), splits)
-    print(as_table(results))
+    predict = mirrored(predict) if options.flip else predict
+    results = evaluate(predict, data, splits)
+    print(as_text(results))
+    if (options.target / MANIFEST_FILE).exists():
+        manifest = load_manifest(options.target)
+        if manifest.default_prior.kind != "natural":
+            weighed = evaluate(with_default_prior(predict, Choices.of(manifest)), data, splits)
+            print(f"\n{manifest.default_answer}, {manifest.default_prior.kind} prior, which is the default:\n")
+            print(score_table(weighed).as_text())
     # Beside a run stands only what is whole: both splits, read as the model reads.
     whole = (options.target / "run.json").exists() and not options.flip and not options.split
     out = options.out or (options.target / "evaluation.json" if whole else None)
@@ -127,15 +137,20 @@ def run_geometry(options: argparse.Namespace) -> None:
 def run_export(options: argparse.Namespace) -> None:
     from services.trainer.data.dataset import Dataset
     from services.trainer.data.geometry import read_geometry
+    from services.trainer.judging.tables import score_table
     from services.trainer.shipping.export import export
 
     data, geometry = Dataset.load(options.data), read_geometry(options.geometry)
     done = export(options.workdir, data, geometry, options.out)
-    print(
-        f"ONNX Runtime differs from Keras by {done.difference:.1e} at most; temperature {done.manifest.training['temperature']}"
-    )
-    for split, groups in done.manifest.metrics.items():
-        print(f"{split}: " + ", ".join(f"{group} {scores['accuracy']:.4f}" for group, scores in groups.items()))
+    temperatures = ", ".join(f"{answer.temperature} ({name})" for name, answer in done.manifest.answers.items())
+    print(f"ONNX Runtime differs from Keras by {done.difference:.1e} at most; temperature {temperatures}")
+    print(score_table(done.manifest.metrics).as_text())
+    for kind, scores in done.priors.items():
+        print(
+            f"prior {kind}: accuracy {scores.accuracy:.4f}, mean recall {scores.mean_recall:.4f}, mean of both "
+            f"{(scores.accuracy + scores.mean_recall) / 2:.4f} on the validation split's consensus"
+        )
+    print(f"default answer {done.manifest.default_answer}, default prior {done.manifest.default_prior.kind}")
     print(f"written: {options.out} (serve it with MIEN_MODEL={options.out})")
 
 
@@ -143,11 +158,12 @@ def run_quantize(options: argparse.Namespace) -> None:
     from services.trainer.data.dataset import Dataset
     from services.trainer.shipping.quantize import quantize
 
-    done = quantize(options.model, Dataset.load(options.data), options.out, options.cpu, options.most_lost)
+    done = quantize(options.model, Dataset.load(options.data), options.out, options.cpu, options.max_loss)
     saved = done.comparison
-    print(f"validation accuracy {done.accuracy[0]:.4f} in fp32, {done.accuracy[1]:.4f} in INT8")
+    for answer, (before, after) in done.accuracy.items():
+        print(f"{answer}: validation accuracy {before:.4f} in fp32, {after:.4f} in INT8")
     print(
-        f"size x{saved.size_ratio:.2f}, time x{saved.time_ratio:.2f} ({saved.ms_a_face[1]:.2f} ms a face, one thread)"
+        f"size x{saved.size_ratio:.2f}, time x{saved.time_ratio:.2f} ({saved.ms_per_face[1]:.2f} ms per face, one thread)"
     )
     print(f"weights of {'7 bits, for CPUs without VNNI' if done.reduced_range else '8 bits'}; written: {options.out}")
 
@@ -162,7 +178,7 @@ def run_prune(options: argparse.Namespace) -> None:
     print(f"parameters {done.parameters[0]:,} to {done.parameters[1]:,}")
     saved = done.comparison
     print(
-        f"size x{saved.size_ratio:.2f}, time x{saved.time_ratio:.2f} ({saved.ms_a_face[1]:.2f} ms a face, one thread)"
+        f"size x{saved.size_ratio:.2f}, time x{saved.time_ratio:.2f} ({saved.ms_per_face[1]:.2f} ms per face, one thread)"
     )
 
 
@@ -175,13 +191,14 @@ def run_report(options: argparse.Namespace) -> None:
 
 def run_robustness(options: argparse.Namespace) -> None:
     import json
+    from dataclasses import asdict
 
     from services.trainer import plots
     from services.trainer.data.dataset import Dataset
     from services.trainer.errors import DataError
     from services.trainer.judging.card import add_robustness
     from services.trainer.judging.compare import distinct_names
-    from services.trainer.judging.robustness import as_markdown, robustness
+    from services.trainer.judging.robustness import as_markdown, harms_by_answer, robustness
     from services.trainer.training.predictors import open_predictor
     from shared.atomic import write_text
     from shared.manifest import load_manifest
@@ -189,36 +206,31 @@ def run_robustness(options: argparse.Namespace) -> None:
     data = Dataset.load(options.data)
     if options.card:
         for target in options.targets:  # told now, not after the measurement
-            if load_manifest(target).training["data_sha256"] != data.sha256:
-                raise DataError(
-                    f"{target} was trained on other data; its card would give figures on this as if on that."
-                )
-    part = data.split(options.split)
+            if load_manifest(target).training.data_sha256 != data.sha256:
+                raise DataError(f"{target} was trained on other data; its card gives figures on that alone.")
     names = distinct_names(options.targets)
-    results = {name: robustness(open_predictor(target), part) for name, target in names.items()}
+    results = {name: robustness(open_predictor(target), data, options.split) for name, target in names.items()}
     for name, result in results.items():
         print("\n".join([f"## {name}", *as_markdown(result), ""]))
         if options.card:
-            add_robustness(names[name], result, options.split)
-    write_text(options.out.with_suffix(".json"), json.dumps(results, indent=1) + "\n")
-    plots.save(plots.robustness_curves(results), options.out.with_suffix(".png"))
+            add_robustness(names[name], result)
+    kept = {name: asdict(result) for name, result in results.items()}
+    write_text(options.out.with_suffix(".json"), json.dumps(kept, indent=1) + "\n")
+    plots.save(plots.robustness_curves(harms_by_answer(results)), options.out.with_suffix(".png"))
     print(f"written: {options.out.with_suffix('.json')}, {options.out.with_suffix('.png')}")
 
 
 def run_baselines(options: argparse.Namespace) -> None:
-    import json
-
     from services.trainer.data.dataset import Dataset
     from services.trainer.judging import baselines
-    from services.trainer.judging.compare import compare
-    from shared.atomic import write_text
+    from services.trainer.judging.compare import compare, write_named
 
-    write_text(options.out, json.dumps(baselines.run_baselines(Dataset.load(options.data)), indent=1) + "\n")
-    print(compare([options.out]))
+    write_named(baselines.run_baselines(Dataset.load(options.data)), options.out)
+    print("\n".join(compare([options.out]).as_markdown()))
     print(f"written: {options.out}")
 
 
 def run_compare(options: argparse.Namespace) -> None:
     from services.trainer.judging.compare import compare
 
-    print(compare(options.paths))
+    print("\n".join(compare(options.paths).as_markdown()))

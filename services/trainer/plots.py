@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import matplotlib as mpl
 import numpy as np
@@ -18,9 +18,22 @@ from matplotlib.figure import Figure
 from shared.atomic import atomic_file
 from shared.emotions import EMOTIONS
 from shared.pipeline.classify import Probabilities
+from shared.scores import Harms
 
 _DPI: Final = 110
-_BINS: Final = 15
+
+
+class Bin(Protocol):
+    """Answers of about the same confidence, as training/metrics.py counts them."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def confidence(self) -> float: ...
+    @property
+    def accuracy(self) -> float: ...
+    @property
+    def share(self) -> float: ...
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -74,26 +87,20 @@ def curves(history: Sequence[Mapping[str, float]], others: Mapping[str, Mapping[
     return figure
 
 
-def reliability(before: Probabilities, after: Probabilities, labels: npt.NDArray[np.int8]) -> Figure:
+def reliability(before: Sequence[Bin], after: Sequence[Bin], bins: int) -> Figure:
     """How often an answer of some confidence is right, before and after temperature scaling; the diagonal is honest."""
     figure = Figure(figsize=(10, 4.6), layout="constrained")
-    for axes, probabilities, title in zip(figure.subplots(1, 2), (before, after), ("before", "after"), strict=True):
-        confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-        bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-        centres, accuracies, weights = [], [], []
-        for b in np.unique(bins):
-            centres.append(confidence[bins == b].mean())
-            accuracies.append(right[bins == b].mean())
-            weights.append((bins == b).mean())
+    for axes, filled, title in zip(figure.subplots(1, 2), (before, after), ("before", "after"), strict=True):
+        shares = [b.share for b in filled]
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=1)
-        axes.bar(
-            np.arange(_BINS) / _BINS,
-            np.bincount(bins, minlength=_BINS) / len(bins),
-            1 / _BINS,
-            align="edge",
-            color="#dde6f3",
+        axes.bar([b.number / bins for b in filled], shares, 1 / bins, align="edge", color="#dde6f3")
+        axes.scatter(
+            [b.confidence for b in filled],
+            [b.accuracy for b in filled],
+            s=20 + 300 * np.array(shares),
+            color="#1f5fbf",
+            clip_on=False,
         )
-        axes.scatter(centres, accuracies, s=20 + 300 * np.array(weights), color="#1f5fbf", clip_on=False)
         axes.set(
             xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that is right", title=f"{title} temperature"
         )
@@ -101,18 +108,18 @@ def reliability(before: Probabilities, after: Probabilities, labels: npt.NDArray
     return figure
 
 
-def robustness_curves(results: Mapping[str, Mapping[str, Any]]) -> Figure:
+def robustness_curves(results: Mapping[str, Harms]) -> Figure:
     """Accuracy under each harm from none to the strongest, a line for each model."""
-    harms = list(next(iter(results.values()))["harms"])
+    harms = list(next(iter(results.values())).harms)
     columns = 4
     rows = -(-len(harms) // columns)
     figure = Figure(figsize=(3.3 * columns, 2.6 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True).ravel()
     for axes, harm in zip(grid, harms, strict=False):
         for name, result in results.items():
-            accuracies = result["harms"][harm]
+            accuracies = result.harms[harm]
             ticks = ["none", *accuracies]
-            axes.plot(range(len(ticks)), [result["clean"], *accuracies.values()], marker="o", markersize=3, label=name)
+            axes.plot(range(len(ticks)), [result.clean, *accuracies.values()], marker="o", markersize=3, label=name)
             axes.set_xticks(range(len(ticks)), ticks, fontsize=7)
         axes.set_title(harm, fontsize=9)
         axes.set_ylim(0, 1)

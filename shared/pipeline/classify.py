@@ -1,6 +1,7 @@
 """Faces in, seven probabilities for each out, through ONNX Runtime."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -8,40 +9,91 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from shared.answers import BALANCE_STRENGTH, AnswerName, Prior, PriorName, default_answer, with_prior
 from shared.emotions import EMOTIONS
-from shared.errors import ModelError
+from shared.errors import ModelError, UnknownAnswer, UnusablePrior
 from shared.manifest import MODEL_FILE, ModelManifest
-from shared.pipeline.preprocess import FaceBatch, to_input
+from shared.pipeline.preprocess import FaceBatch, mirror_image, to_input
 from shared.pipeline.session import Session, open_session
 
 Probabilities: TypeAlias = npt.NDArray[np.float32]  # (N, 7), rows sum to 1, in the order of EMOTIONS
 
 
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What can be asked of a model, and what it does unless asked.
+
+    `frequencies` has an entry for each answer: seven training shares, or None where the manifest has none. The default
+    prior is the default answer's; other answers are natural unless asked otherwise.
+    """
+
+    frequencies: Mapping[AnswerName, Sequence[float] | None] = field(default_factory=lambda: {"labels": None})
+    default_prior: PriorName = "natural"
+    strength: float = BALANCE_STRENGTH
+
+    @classmethod
+    def of(cls, manifest: ModelManifest) -> "Choices":
+        """The choices that a manifest describes."""
+        prior = manifest.default_prior
+        return cls({name: answer.frequencies for name, answer in manifest.answers.items()}, prior.kind, prior.strength)
+
+    def answer(self, name: AnswerName | None) -> AnswerName:
+        """`name`, or the default. Raises UnknownAnswer."""
+        if name is not None and name not in self.frequencies:
+            raise UnknownAnswer(f"This model has no answer '{name}'; it has {', '.join(self.frequencies)}.")
+        return name or default_answer(self.frequencies)
+
+    def weighed(self, probabilities: Probabilities, answer: AnswerName, prior: Prior | None) -> Probabilities:
+        """Natural probabilities (N, 7) of `answer` for `prior`, or for the default one. Raises UnusablePrior."""
+        if prior is None:
+            prior = self.default_prior if answer == default_answer(self.frequencies) else "natural"
+        frequencies = self.frequencies[answer]
+        if prior == "natural":
+            return probabilities
+        if frequencies is None:
+            raise UnusablePrior(f"This model knows no training shares of its answer '{answer}'; only natural works.")
+        return with_prior(probabilities, prior, frequencies, self.strength)
+
+
 class FaceClassifier(Protocol):
     """Classifies faces. One instance serves all threads."""
 
-    def classify(self, faces: FaceBatch) -> Probabilities:
-        """Probabilities (N, 7) of faces (N, size, size, 1); N may be 0. Raises ModelError as Classifier does."""
+    def classify(self, faces: FaceBatch, answer: AnswerName | None = None, prior: Prior | None = None) -> Probabilities:
+        """Probabilities (N, 7) of faces (N, size, size, 1); N may be 0.
+
+        `answer` and `prior`: the model's defaults unless given. Raises UnknownAnswer, UnusablePrior, and ModelError as
+        Classifier does.
+        """
         ...
 
 
 class Classifier:
     """A model in memory. One instance serves all threads."""
 
-    def __init__(self, session: Session, input_name: str) -> None:
-        self._session, self._input_name = session, input_name
+    def __init__(self, session: Session, input_name: str, choices: Choices = Choices()) -> None:
+        """`choices` names the answers in the order of the session's outputs."""
+        self._session, self._input_name, self._choices = session, input_name, choices
 
-    def classify(self, faces: FaceBatch) -> Probabilities:
+    def classify(self, faces: FaceBatch, answer: AnswerName | None = None, prior: Prior | None = None) -> Probabilities:
         """Probabilities (N, 7) of faces (N, size, size, 1); N may be 0.
 
-        Raises ModelError when the model's output is not a set of probabilities.
+        `answer` and `prior`: the model's defaults unless given. Raises UnknownAnswer, UnusablePrior, and ModelError when
+        the model's output is not a set of probabilities.
         """
+        chosen = self._choices.answer(answer)
+        return self._choices.weighed(self.answers(faces)[chosen], chosen, prior)
+
+    def answers(self, faces: FaceBatch) -> dict[AnswerName, Probabilities]:
+        """Every answer's natural probabilities (N, 7) in one reading. Raises ModelError as `classify` does."""
+        names = tuple(self._choices.frequencies)
         if len(faces) == 0:
-            return np.empty((0, len(EMOTIONS)), np.float32)
-        probabilities = np.asarray(self._session.run(None, {self._input_name: faces})[0], np.float32)
-        if probabilities.shape != (len(faces), len(EMOTIONS)) or not np.isfinite(probabilities).all():
-            raise ModelError(f"The model returned {probabilities.shape} values that are not all probabilities.")
-        return probabilities
+            return {name: np.empty((0, len(EMOTIONS)), np.float32) for name in names}
+        outputs = self._session.run(None, {self._input_name: faces})
+        read = {name: np.asarray(output, np.float32) for name, output in zip(names, outputs, strict=True)}
+        for probabilities in read.values():
+            if probabilities.shape != (len(faces), len(EMOTIONS)) or not np.isfinite(probabilities).all():
+                raise ModelError(f"The model returned {probabilities.shape} values that are not all probabilities.")
+        return read
 
 
 class MirroredClassifier:
@@ -50,9 +102,9 @@ class MirroredClassifier:
     def __init__(self, classifier: FaceClassifier) -> None:
         self._classifier = classifier
 
-    def classify(self, faces: FaceBatch) -> Probabilities:
-        """Probabilities (N, 7) of faces (N, size, size, 1). Raises ModelError as Classifier does."""
-        both = self._classifier.classify(np.concatenate([faces, faces[:, :, ::-1]]))
+    def classify(self, faces: FaceBatch, answer: AnswerName | None = None, prior: Prior | None = None) -> Probabilities:
+        """Probabilities (N, 7) of faces (N, size, size, 1). Raises as Classifier does."""
+        both = self._classifier.classify(np.concatenate([faces, mirror_image(faces)]), answer, prior)
         return (both[: len(faces)] + both[len(faces) :]) / np.float32(2)
 
 
@@ -66,15 +118,28 @@ def open_classifier(
     """
     session = open_session(directory / MODEL_FILE, threads, providers)
     _check_interface(session, manifest, directory)
-    classifier = Classifier(session, session.get_inputs()[0].name)
+    classifier = _classifier(session, manifest)
     _check_golden(classifier, manifest, directory)
     return classifier
 
 
-def unchecked_classifier(directory: Path, threads: int = 0) -> Classifier:
-    """The model of `directory` before it has a golden prediction; for the trainer, which makes it."""
-    session = open_session(directory / MODEL_FILE, threads)
-    return Classifier(session, session.get_inputs()[0].name)
+def unchecked_classifier(directory: Path, manifest: ModelManifest) -> Classifier:
+    """The model of `directory` before it has golden predictions; for the trainer, which makes them.
+
+    Raises ModelError when ONNX Runtime cannot load it, or when it has other answers than `manifest`.
+    """
+    session = open_session(directory / MODEL_FILE, threads=0)
+    _check_interface(session, manifest, directory)
+    return _classifier(session, manifest)
+
+
+def _classifier(session: onnxruntime.InferenceSession, manifest: ModelManifest) -> Classifier:
+    choices = Choices.of(manifest)
+    if len(choices.frequencies) > 1:
+        outputs = [output.name for output in session.get_outputs()]
+        ordered = sorted(choices.frequencies.items(), key=lambda item: outputs.index(item[0]))
+        choices = replace(choices, frequencies=dict(ordered))
+    return Classifier(session, session.get_inputs()[0].name, choices)
 
 
 def _check_interface(session: onnxruntime.InferenceSession, manifest: ModelManifest, directory: Path) -> None:
@@ -88,15 +153,21 @@ def _check_interface(session: onnxruntime.InferenceSession, manifest: ModelManif
         raise ModelError(
             f"The ONNX file in {directory} reads {shape}; its manifest says {spec.size_px}x{spec.size_px}x{spec.channels}."
         )
+    outputs = [output.name for output in session.get_outputs()]
+    # The output of a model with one answer may have any name: models of format 1 knew no answers.
+    if len(outputs) != len(manifest.answers) or (len(outputs) > 1 and set(outputs) != set(manifest.answers)):
+        raise ModelError(
+            f"The ONNX file in {directory} answers {', '.join(outputs)}; its manifest says {', '.join(manifest.answers)}."
+        )
 
 
 def _check_golden(classifier: Classifier, manifest: ModelManifest, directory: Path) -> None:
     golden = manifest.golden
     face = golden.pixels(manifest.input.size_px)
-    answer = classifier.classify(to_input(face[np.newaxis]))[0]
-    difference = float(np.abs(answer - np.array(golden.probabilities, np.float32)).max())
-    if not difference <= golden.tolerance:  # NaN fails too
-        raise ModelError(
-            f"The model in {directory} fails verification: its answer to the golden face differs by {difference:.4f} "
-            f"(allowed: {golden.tolerance})."
-        )
+    for name, read in classifier.answers(to_input(face[np.newaxis])).items():
+        difference = float(np.abs(read[0] - np.array(manifest.answers[name].golden, np.float32)).max())
+        if not difference <= golden.tolerance:  # NaN fails too
+            raise ModelError(
+                f"The model in {directory} fails verification: its answer to the golden face differs by {difference:.4f} "
+                f"(allowed: {golden.tolerance})."
+            )

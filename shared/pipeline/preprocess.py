@@ -1,6 +1,6 @@
 """A cropped face in, the network's input out: the same function in training and in serving."""
 
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import cv2
 import numpy as np
@@ -10,6 +10,7 @@ from shared.pipeline.crop import crop, square_over
 from shared.pipeline.decode import BgrImage, GreyImage
 
 FaceBatch: TypeAlias = npt.NDArray[np.float32]  # (N, size, size, 1), 0 to 1
+_Pixel = TypeVar("_Pixel", bound=np.generic)
 
 
 def to_face(crop: BgrImage | GreyImage, size_px: int) -> GreyImage:
@@ -43,3 +44,8 @@ def whole_as_face(picture: BgrImage | GreyImage, size_px: int) -> GreyImage:
 def to_input(faces: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> FaceBatch:
     """Faces (N, size, size) in 0 to 255 as the network reads them: (N, size, size, 1) divided by 255 (paper, 2)."""
     return (faces.astype(np.float32) / np.float32(255))[..., np.newaxis]
+
+
+def mirror_image(faces: npt.NDArray[_Pixel]) -> npt.NDArray[_Pixel]:
+    """Faces (N, size, size) or (N, size, size, 1) with left and right exchanged."""
+    return np.ascontiguousarray(faces[:, :, ::-1])

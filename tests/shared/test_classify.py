@@ -6,20 +6,55 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.errors import ModelError
+from shared.errors import ModelError, UnknownAnswer, UnusablePrior
 from shared.manifest import load_manifest
-from shared.pipeline.classify import Classifier, MirroredClassifier, open_classifier
+from shared.pipeline.classify import Choices, Classifier, MirroredClassifier, open_classifier
 from tests.conftest import SHIPPED_MODEL
 
 
 class FakeSession:
-    """Answers what it was told to."""
+    """Answers what it was told to, an output for each answer."""
 
-    def __init__(self, answer: object) -> None:
-        self.answer = np.asarray(answer)
+    def __init__(self, *answers: object) -> None:
+        self.answers = [np.asarray(answer) for answer in answers]
 
     def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> Sequence[Any]:
-        return [self.answer]
+        return self.answers
+
+
+FACE = np.zeros((1, 48, 48, 1), np.float32)
+HAPPY, NEUTRAL = np.eye(7, dtype=np.float32)[[[3], [4]]]
+UNSURE = np.array([[0.25, 0, 0, 0.75, 0, 0, 0]], np.float32)
+# Happy is nine times as common as angry: balanced makes UNSURE even.
+SHARES = (0.1, 0.0, 0.0, 0.9, 0.0, 0.0, 0.0)
+
+
+def test_people_are_asked_unless_labels_are_asked_for() -> None:
+    classifier = Classifier(FakeSession(HAPPY, NEUTRAL), "faces", Choices({"labels": None, "people": None}))
+    assert (classifier.classify(FACE) == NEUTRAL).all()
+    assert (classifier.classify(FACE, "labels") == HAPPY).all()
+    assert set(classifier.answers(FACE)) == {"labels", "people"}
+
+
+def test_an_answer_that_the_model_lacks_is_named() -> None:
+    with pytest.raises(UnknownAnswer, match="no answer 'people'; it has labels"):
+        Classifier(FakeSession(HAPPY), "faces").classify(FACE, "people")
+
+
+def test_a_prior_needs_training_shares() -> None:
+    with pytest.raises(UnusablePrior, match="no training shares of its answer 'labels'"):
+        Classifier(FakeSession(HAPPY), "faces").classify(FACE, prior="balanced")
+    assert (Classifier(FakeSession(HAPPY), "faces").classify(FACE, prior="natural") == HAPPY).all()
+
+
+def test_the_default_prior_is_the_default_answer_s_alone() -> None:
+    choices = Choices({"labels": SHARES, "people": SHARES}, "balanced", strength=0.5)
+    classifier = Classifier(FakeSession(UNSURE, UNSURE), "faces", choices)
+    even = pytest.approx([0.5, 0, 0, 0.5, 0, 0, 0], abs=1e-6)
+    assert classifier.classify(FACE)[0] == even
+    assert (classifier.classify(FACE, "labels") == UNSURE).all()
+    assert classifier.classify(FACE, "labels", "balanced")[0] == even
+    assert (classifier.classify(FACE, prior="natural") == UNSURE).all()
 
 
 def test_no_face_asks_the_model_nothing() -> None:

@@ -15,20 +15,19 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from services.trainer.data.dataset import SPLITS, Dataset, Split
+from services.trainer.data.dataset import SPLITS, Dataset
 from services.trainer.judging.evaluate import evaluate
-from services.trainer.training.metrics import Scores
-from services.trainer.training.predictors import Predict
+from services.trainer.training.predictors import Answers, Predict
 from shared.emotions import EMOTIONS
-from shared.pipeline.classify import Probabilities
 from shared.pipeline.decode import GreyImage
+from shared.scores import Metrics
 
 _LBP_GRID: Final = 6
 _LBP_POINTS: Final = 8
 _FOLDS: Final = 3
 
 
-def run_baselines(data: Dataset, seed: int = 0) -> dict[str, dict[Split, dict[str, Scores]]]:
+def run_baselines(data: Dataset, seed: int = 0) -> dict[str, Metrics]:
     """Scores of each baseline on both test splits, as `evaluate` gives them for a network."""
     makers: dict[str, Callable[[Dataset, int], Predict]] = {
         "majority class": _majority,
@@ -64,7 +63,7 @@ def _lbp(face: GreyImage) -> npt.NDArray[np.float32]:
 
 def _majority(train: Dataset, _: int) -> Predict:
     shares = np.bincount(train.labels, minlength=len(EMOTIONS)) / len(train)
-    return lambda faces: np.tile(shares.astype(np.float32), (len(faces), 1))
+    return lambda faces: {"labels": np.tile(shares.astype(np.float32), (len(faces), 1))}
 
 
 def _hog_svm(train: Dataset, seed: int) -> Predict:
@@ -91,7 +90,7 @@ def _fitted(
 ) -> Predict:
     machine.fit(features(train.pixels), train.labels)
 
-    def predict(faces: npt.NDArray[np.uint8]) -> Probabilities:
-        return np.asarray(machine.predict_proba(features(faces)), np.float32)
+    def predict(faces: npt.NDArray[np.uint8]) -> Answers:
+        return {"labels": np.asarray(machine.predict_proba(features(faces)), np.float32)}
 
     return predict

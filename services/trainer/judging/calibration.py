@@ -1,5 +1,6 @@
-"""Making confidence honest: one temperature for all answers (Guo et al. 2017)."""
+"""Making confidence honest: one temperature for each answer (Guo et al. 2017)."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import keras
@@ -8,6 +9,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
 from services.trainer.training.metrics import negative_log_likelihood
+from services.trainer.training.predictors import answer_names
+from shared.answers import AnswerName
 from shared.pipeline.classify import Probabilities
 
 # Below this a probability counts as this: its logarithm stays finite, in float32 too.
@@ -15,7 +18,7 @@ _SMALLEST: Final = 1e-9
 
 
 def fit_temperature(probabilities: Probabilities, labels: npt.NDArray[np.int8]) -> float:
-    """By what to divide the logits so that the likelihood of `labels` is highest."""
+    """The temperature with which the likelihood of `labels` is highest."""
     best = minimize_scalar(
         lambda log_t: negative_log_likelihood(apply_temperature(probabilities, float(np.exp(log_t))), labels),
         bounds=(-2, 2),
@@ -31,9 +34,17 @@ def apply_temperature(probabilities: Probabilities, temperature: float) -> Proba
     return np.asarray(exponents / exponents.sum(axis=1, keepdims=True), np.float32)
 
 
-def with_temperature(model: keras.Model, temperature: float) -> keras.Model:
-    """`model` with the temperature inside its graph."""
+def with_temperatures(model: keras.Model, temperatures: Mapping[AnswerName, float]) -> keras.Model:
+    """`model` with the temperature of each answer inside its graph."""
     faces = keras.Input(model.input_shape[1:], name="faces")
-    probabilities = keras.ops.clip(model(faces), _SMALLEST, 1.0)
-    calibrated = keras.ops.softmax(keras.ops.log(probabilities) / temperature)
-    return keras.Model(faces, keras.layers.Identity(name="probabilities")(calibrated), name=model.name)
+    outputs = model(faces)
+    calibrated = [
+        _calibrated(output, temperatures[name], name)
+        for name, output in zip(answer_names(model), outputs if isinstance(outputs, list) else [outputs], strict=True)
+    ]
+    return keras.Model(faces, calibrated, name=model.name)
+
+
+def _calibrated(probabilities: keras.KerasTensor, temperature: float, name: AnswerName) -> keras.KerasTensor:
+    logits = keras.ops.log(keras.ops.clip(probabilities, _SMALLEST, 1.0)) / temperature
+    return keras.layers.Identity(name=name)(keras.ops.softmax(logits))

@@ -4,34 +4,38 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import TypeAdapter
+
 from services.trainer.data.dataset import SPLITS
 from services.trainer.errors import DataError
+from services.trainer.judging.tables import FIGURES, Table, figure
+from shared.atomic import write_text
 from shared.manifest import MANIFEST_FILE, load_manifest
+from shared.scores import AnswerScores, Metrics, Yardstick, upgraded_metrics
 
-_COLUMNS: Final = (
+_COLUMNS: Final[tuple[tuple[str, Yardstick, str], ...]] = (
     ("validation", "all", "accuracy"),
     ("test", "all", "accuracy"),
     ("test", "all", "macro_f1"),
     ("test", "without_repeated", "accuracy"),
     ("test", "consensus", "accuracy"),
+    ("test", "consensus", "mean_recall"),
     ("test", "all", "ece"),
 )
+_NAMED_METRICS: Final = TypeAdapter(dict[str, Metrics])
 
 
-def compare(paths: list[Path]) -> str:
-    """A Markdown table: a row for each run, model directory, or JSON of `evaluate` or `baselines`.
+def compare(paths: list[Path]) -> Table:
+    """A row for each answer of each run, model directory, or JSON of `evaluate` or `baselines`.
 
     Raises DataError for one that was not evaluated.
     """
-    rows: dict[str, dict[str, Any]] = {}
+    results: dict[str, Metrics] = {}
     for name, path in distinct_names(paths).items():
-        rows |= _results(name, path)
-    head = [" ".join((split, group.replace("_", " "), name.replace("_", "-"))) for split, group, name in _COLUMNS]
-    lines = [f"| | {' | '.join(head)} |", "|---|" + "--:|" * len(_COLUMNS)]
-    for name, results in rows.items():
-        cells = [_cell(results, *column) for column in _COLUMNS]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        results |= _results(name, path)
+    rows = [row for name, metrics in results.items() for row in _rows(name, metrics)]
+    head = (" ".join((split, yardstick.replace("_", " "), FIGURES[name])) for split, yardstick, name in _COLUMNS)
+    return Table(("", *head), tuple(rows))
 
 
 def distinct_names(paths: list[Path]) -> dict[str, Path]:
@@ -42,21 +46,35 @@ def distinct_names(paths: list[Path]) -> dict[str, Path]:
     return {"/".join(path.resolve().parts[-length:]): path for path in paths}
 
 
-def _results(name: str, path: Path) -> dict[str, dict[str, Any]]:
+def write_named(results: dict[str, Metrics], path: Path) -> None:
+    """Keep the scores of several things, each by its name, as JSON."""
+    write_text(path, _NAMED_METRICS.dump_json(results, indent=1).decode() + "\n")
+
+
+def _rows(name: str, metrics: Metrics) -> list[tuple[str, ...]]:
+    answers = list(dict.fromkeys(answer for by_answer in metrics.values() for answer in by_answer))
+    return [
+        (
+            f"{name}, {answer}" if len(answers) > 1 else name,
+            *(_cell(metrics.get(split, {}).get(answer, {}), yardstick, field) for split, yardstick, field in _COLUMNS),
+        )
+        for answer in answers
+    ]
+
+
+def _cell(scores: AnswerScores, yardstick: Yardstick, name: str) -> str:
+    return figure(scores[yardstick], name) if yardstick in scores else ""
+
+
+def _results(name: str, path: Path) -> dict[str, Metrics]:
     if (path / MANIFEST_FILE).exists():
         return {name: load_manifest(path).metrics}
     file = path / "evaluation.json" if path.is_dir() else path
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        named = {name: content} if set(content) <= set(SPLITS) else content  # of baselines: a name, then its scores
+        return _NAMED_METRICS.validate_python({key: upgraded_metrics(metrics) for key, metrics in named.items()})
     except OSError as error:
         raise DataError(f"{path} was not evaluated yet: `python -m services.trainer evaluate {path}`.") from error
-    except ValueError as error:
-        raise DataError(f"{file} is not JSON: {error}.") from error
-    if set(content) <= set(SPLITS):
-        return {name: content}
-    return dict(content)  # of baselines: a name, then its scores
-
-
-def _cell(results: dict[str, Any], split: str, group: str, name: str) -> str:
-    value = results.get(split, {}).get(group, {}).get(name)
-    return "" if value is None else f"{value:.4f}"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{file} holds no scores of `evaluate` or `baselines`: {error}.") from error

@@ -1,63 +1,92 @@
-"""`evaluate`: scores of a run or a model directory, split by split."""
+"""`evaluate`: scores of a run or a model directory, by split, answer and yardstick."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import TypeAdapter
 
 from services.trainer.data.dataset import Dataset, Split
-from services.trainer.training.metrics import Scores, score
+from services.trainer.errors import DataError
+from services.trainer.judging.tables import class_table, confusion_table, score_table
+from services.trainer.training.metrics import score
 from services.trainer.training.predictors import Predict
+from shared.answers import AnswerName
 from shared.atomic import write_text
-from shared.emotions import EMOTIONS
+from shared.pipeline.classify import Probabilities
+from shared.scores import OWN_YARDSTICK, AnswerScores, Metrics, Scores, Yardstick
+
+METRICS: Final = TypeAdapter(Metrics)
 
 
-def evaluate(predict: Predict, data: Dataset, splits: Iterable[Split]) -> dict[Split, dict[str, Scores]]:
-    """Scores for each split: all images, those not repeated in training, and those on which people agree.
+def evaluate(predict: Predict, data: Dataset, splits: Iterable[Split]) -> Metrics:
+    """Scores of every answer on each split, by every yardstick that applies to any of its images.
 
-    `consensus` counts FER+'s agreed emotion as the truth, the others FER2013's label.
+    Raises DataError for a split without images.
     """
-    results: dict[Split, dict[str, Scores]] = {}
+    results: Metrics = {}
     for split in splits:
         part = data.split(split)
-        probabilities = predict(part.pixels)
-        fresh, agreed = ~part.repeated, part.consensus >= 0
-        results[split] = {
-            "all": score(probabilities, part.labels),
-            "without_repeated": score(probabilities[fresh], part.labels[fresh]),
-        }
-        if agreed.any():
-            results[split]["consensus"] = score(probabilities[agreed], part.consensus[agreed])
-            both = agreed & fresh
-            results[split]["consensus_without_repeated"] = score(probabilities[both], part.consensus[both])
+        if len(part) == 0:
+            raise DataError(f"The {split} split of this data has no image.")
+        answers = predict(part.pixels)
+        results[split] = {name: judge(probabilities, part) for name, probabilities in answers.items()}
     return results
 
 
-def write_evaluation(results: dict[Split, dict[str, Scores]], path: Path) -> None:
+def judge(probabilities: Probabilities, part: Dataset) -> AnswerScores:
+    """Scores of probabilities (N, 7) for the images of `part`.
+
+    By FER2013's labels on all images and on those that training did not repeat, and by FER+'s agreed emotion where there
+    is one; a yardstick without any image is left out.
+    """
+    fresh, agreed = ~part.repeated, part.consensus >= 0
+    rows: dict[Yardstick, npt.NDArray[np.bool_]] = {
+        "all": np.full(len(part), True),
+        "without_repeated": fresh,
+        "consensus": agreed,
+        "consensus_without_repeated": agreed & fresh,
+    }
+    return {
+        yardstick: score(probabilities[chosen], truth(yardstick, part)[chosen])
+        for yardstick, chosen in rows.items()
+        if chosen.any()
+    }
+
+
+def truth(yardstick: Yardstick, part: Dataset) -> npt.NDArray[np.int8]:
+    """(N,) what a yardstick counts as right; -1 where it says nothing."""
+    return part.consensus if yardstick.startswith("consensus") else part.labels
+
+
+def own_rows(answer: AnswerName, part: Dataset) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int8]]:
+    """The rows of `part` on which `answer` is judged, and what is right there: labels, or FER+'s consensus.
+
+    Without any consensus the labels stand in.
+    """
+    right = truth(OWN_YARDSTICK[answer], part)
+    rows = np.flatnonzero(right >= 0)
+    return (rows, right[rows]) if len(rows) else (np.arange(len(part)), part.labels)
+
+
+def own_scores(answer: AnswerName, scores: AnswerScores) -> Scores:
+    """The scores of an answer on its own yardstick; on the labels where there are no votes."""
+    return scores.get(OWN_YARDSTICK[answer]) or scores["all"]
+
+
+def write_evaluation(results: Metrics, path: Path) -> None:
     """Keep the scores as JSON."""
-    write_text(path, json.dumps(results, indent=1) + "\n")
+    write_text(path, METRICS.dump_json(results, indent=1).decode() + "\n")
 
 
-def as_table(results: dict[Split, dict[str, Scores]]) -> str:
-    """The scores for a terminal: a line each, then precision, recall and F1 per class and the confusion matrix."""
-    lines = [
-        f"{'split':12}{'images of':28}{'images':>7}{'accuracy':>10}{'macro-F1':>10}{'NLL':>8}{'Brier':>8}{'ECE':>8}"
-    ]
-    for split, groups in results.items():
-        for group, s in groups.items():
-            lines.append(
-                f"{split:12}{group:28}{s['images']:7d}{s['accuracy']:10.4f}{s['macro_f1']:10.4f}"
-                f"{s['nll']:8.4f}{s['brier']:8.4f}{s['ece']:8.4f}"
-            )
-    for split, groups in results.items():
-        s = groups["all"]
-        lines += ["", f"{split}: per class, and the confusion matrix (rows: truth)"]
-        lines.append(
-            f"{'':10}{'precision':>10}{'recall':>8}{'F1':>8}{'images':>8}   " + "".join(f"{e:>9}" for e in EMOTIONS)
-        )
-        for emotion, row in zip(EMOTIONS, s["confusion"], strict=True):
-            c = s["per_class"][emotion]
-            counts = "".join(f"{count:9d}" for count in row)
-            lines.append(
-                f"{emotion:10}{c['precision']:10.3f}{c['recall']:8.3f}{c['f1']:8.3f}{c['images']:8d}   {counts}"
-            )
-    return "\n".join(lines)
+def as_text(results: Metrics) -> str:
+    """The scores for a terminal, then for each split and answer the scores per class and the confusion matrix."""
+    parts = [score_table(results).as_text()]
+    for split, answers in results.items():
+        for answer, yardsticks in answers.items():
+            s = own_scores(answer, yardsticks)
+            parts.append(f"{split}, {answer}: per class, and the confusion matrix (rows: truth)")
+            parts += [class_table(s).as_text(), confusion_table(s).as_text()]
+    return "\n\n".join(parts)

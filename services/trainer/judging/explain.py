@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from services.trainer.errors import TrainerError
-from services.trainer.training.predictors import Predict
+from services.trainer.training.predictors import PredictOne, answer_names
+from shared.answers import AnswerName
 from shared.emotions import EMOTIONS
 from shared.pipeline.decode import GreyImage
 from shared.pipeline.preprocess import to_input
@@ -32,7 +33,13 @@ def grad_cam(model: keras.Model, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np
     return np.asarray(maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12), np.float32)
 
 
-def occlusion(predict: Predict, face: GreyImage) -> npt.NDArray[np.float32]:
+def answering(model: keras.Model, name: AnswerName) -> keras.Model:
+    """`model` with one of its answers alone."""
+    number = answer_names(model).index(name)
+    return model if len(model.outputs) == 1 else keras.Model(model.inputs[0], model.outputs[number])
+
+
+def occlusion(predict: PredictOne, face: GreyImage) -> npt.NDArray[np.float32]:
     """A map (size, size) of how much the predicted class loses when a grey patch covers a place."""
     size = face.shape[0]
     places = [

@@ -3,9 +3,9 @@
 import base64
 import html
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,15 +13,18 @@ from matplotlib.figure import Figure
 from services.trainer import plots
 from services.trainer.data.dataset import SPLITS, Dataset, Split
 from services.trainer.judging.calibration import apply_temperature, fit_temperature
-from services.trainer.judging.evaluate import evaluate
-from services.trainer.judging.explain import grad_cam, occlusion
-from services.trainer.judging.robustness import as_markdown, robustness
-from services.trainer.training.metrics import Scores, score
-from services.trainer.training.predictors import Predict, open_predictor
+from services.trainer.judging.evaluate import evaluate, own_rows, own_scores, write_evaluation
+from services.trainer.judging.explain import answering, grad_cam, occlusion
+from services.trainer.judging.robustness import harms_by_answer, robustness
+from services.trainer.judging.tables import Table, class_table, harm_table, score_table
+from services.trainer.training.metrics import ECE_BINS, reliability_bins, score
+from services.trainer.training.predictors import Answers, Predict, one_answer, open_predictor
 from services.trainer.training.workdir import Workdir
+from shared.answers import AnswerName, default_answer
 from shared.atomic import write_text
 from shared.emotions import EMOTIONS
 from shared.pipeline.classify import Probabilities
+from shared.scores import Metrics, Robustness
 
 _SHOWN: Final = 18
 _EXPLAINED: Final = 7
@@ -29,7 +32,7 @@ _STYLE: Final = """
 body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; color: #1a1d21; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .75rem; border-bottom: 1px solid #d5dae0; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
+.word { text-align: left; }
 img { max-width: 100%; }
 """
 
@@ -44,11 +47,13 @@ class _Page:
     def text(self, tag: str, content: str) -> None:
         self.parts.append(f"<{tag}>{html.escape(content)}</{tag}>")
 
-    def table(self, rows: list[list[str]]) -> None:
-        head, *body = [[html.escape(cell) for cell in row] for row in rows]
-        self.parts.append("<table><tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>")
-        self.parts.extend("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in body)
-        self.parts.append("</table>")
+    def table(self, table: Table) -> None:
+        def row(cells: tuple[str, ...], tag: str) -> str:
+            kinds = [' class="word"'] * table.words + [""] * (len(cells) - table.words)
+            filled = zip(kinds, cells, strict=True)
+            return "<tr>" + "".join(f"<{tag}{kind}>{html.escape(cell)}</{tag}>" for kind, cell in filled) + "</tr>"
+
+        self.parts.extend(["<table>", row(table.head, "th"), *(row(cells, "td") for cells in table.rows), "</table>"])
 
     def figure(self, name: str, figure: Figure, description: str) -> None:
         plots.save(figure, self.folder / f"{name}.png")
@@ -63,44 +68,36 @@ def report(target: Path, data: Dataset, out: Path, split: Split = "test") -> Pat
     """
     predict = open_predictor(target)
     part, validation = data.split(split), data.split("validation")
-    probabilities = predict(part.pixels)
+    answers, fitted_on = predict(part.pixels), predict(validation.pixels)
     page = _Page(out, [])
     page.text("h1", f"{target.name} on {split}")
     results = evaluate(predict, data, SPLITS[1:])
-    _scores(page, results)
-    _confusion(page, results[split]["all"], split)
+    page.text("h2", "Scores")
+    page.table(score_table(results))
+    for name in answers:
+        _confusion(page, results, split, name)
     _training(page, target)
-    _calibration(page, predict(validation.pixels), validation, probabilities, part)
+    for name in answers:
+        _calibration(page, name, (fitted_on[name], validation), (answers[name], part))
+    shown = default_answer(answers)
     if part.has_votes:
-        _agreement(page, probabilities, part)
-    _samples(page, probabilities, part)
-    _explanations(page, predict, target, part)
-    _robustness(page, predict, part, target.name)
+        _agreement(page, answers, part)
+    _samples(page, answers[shown], shown, part)
+    _explanations(page, predict, target, shown, part)
+    _robustness(page, robustness(predict, data, split), target.name)
     _classes(page, data)
     write_text(out / "report.html", _document(target.name, page.parts))
-    write_text(out / "evaluation.json", json.dumps(results, indent=1) + "\n")
+    write_evaluation(results, out / "evaluation.json")
     return out / "report.html"
 
 
-def _scores(page: _Page, results: dict[Split, dict[str, Scores]]) -> None:
-    page.text("h2", "Scores")
-    rows = [["split", "images of it", "images", "accuracy", "macro-F1", "NLL", "Brier", "ECE"]]
-    for split, groups in results.items():
-        for group, s in groups.items():
-            figures = [f"{s[name]:.4f}" for name in ("accuracy", "macro_f1", "nll", "brier", "ece")]
-            rows.append([split, group.replace("_", " "), str(s["images"]), *figures])
-    page.table(rows)
-
-
-def _confusion(page: _Page, scores: Scores, split: str) -> None:
-    page.text("h2", f"Per class, {split}")
-    rows = [["emotion", "precision", "recall", "F1", "images"]]
-    for emotion, s in scores["per_class"].items():
-        rows.append([emotion, f"{s['precision']:.3f}", f"{s['recall']:.3f}", f"{s['f1']:.3f}", str(s["images"])])
-    page.table(rows)
+def _confusion(page: _Page, results: Metrics, split: Split, answer: AnswerName) -> None:
+    scores = own_scores(answer, results[split][answer])
+    page.text("h2", f"Per class, {split}, {answer}")
+    page.table(class_table(scores))
     page.figure(
-        "confusion",
-        plots.confusion(scores["confusion"], f"Confusion, {split}"),
+        f"confusion-{answer}",
+        plots.confusion(scores.confusion, f"Confusion, {split}, {answer}"),
         "Confusion matrix, as counts and in percent of each true class",
     )
 
@@ -112,45 +109,50 @@ def _training(page: _Page, target: Path) -> None:
         page.figure("curves", plots.curves(history), "Loss and accuracy of training and validation by epoch")
 
 
-def _calibration(
-    page: _Page, fitted_on: Probabilities, validation: Dataset, probabilities: Probabilities, part: Dataset
-) -> None:
-    page.text("h2", "Calibration")
-    temperature = fit_temperature(fitted_on, validation.labels)
-    after = apply_temperature(probabilities, temperature)
-    rows = [["", "ECE", "NLL", "Brier"]]
-    for name, values in (("before", probabilities), (f"after, temperature {temperature}", after)):
-        s = score(values, part.labels)
-        rows.append([name, *(f"{s[key]:.4f}" for key in ("ece", "nll", "brier"))])
-    page.table(rows)
-    page.text("p", "The temperature is fitted on the validation split; an exported model already has its own inside.")
+_Judged: TypeAlias = tuple[Probabilities, Dataset]  # what a model says of the images of a split
+
+
+def _calibration(page: _Page, answer: AnswerName, fitted_on: _Judged, judged: _Judged) -> None:
+    page.text("h2", f"Calibration, {answer}")
+    rows, truth = own_rows(answer, fitted_on[1])
+    temperature = fit_temperature(fitted_on[0][rows], truth)
+    rows, truth = own_rows(answer, judged[1])
+    before = judged[0][rows]
+    after = apply_temperature(before, temperature)
+    scores = {"before": score(before, truth), f"after, temperature {temperature}": score(after, truth)}
+    page.table(
+        Table(
+            ("", "ECE", "NLL", "Brier"),
+            tuple((name, f"{s.ece:.4f}", f"{s.nll:.4f}", f"{s.brier:.4f}") for name, s in scores.items()),
+        )
+    )
+    page.text("p", "The temperature is fitted on the validation split; an exported model has its own inside already.")
     page.figure(
-        "reliability",
-        plots.reliability(probabilities, after, part.labels),
+        f"reliability-{answer}",
+        plots.reliability(reliability_bins(before, truth), reliability_bins(after, truth), ECE_BINS),
         "Reliability before and after temperature scaling",
     )
 
 
-def _agreement(page: _Page, probabilities: Probabilities, part: Dataset) -> None:
+def _agreement(page: _Page, answers: Answers, part: Dataset) -> None:
     page.text("h2", "Agreement with FER+'s raters")
     votes = part.votes_for_emotions
     voted = votes.sum(axis=1) > 0
     share = votes[voted] / votes[voted].sum(axis=1, keepdims=True)
-    chosen = probabilities[voted].argmax(axis=1)
-    agreed = part.consensus >= 0
-    page.table(
-        [
-            ["", "images", "share"],
-            ["share of votes for the predicted emotion", str(voted.sum()), f"{share[np.arange(len(share)), chosen].mean():.3f}"],
-            ["predicted what most voted for", str(voted.sum()), f"{(chosen == share.argmax(axis=1)).mean():.3f}"],
-            ["predicted what at least six of ten agree on", str(agreed.sum()), f"{(probabilities.argmax(axis=1) == part.consensus)[agreed].mean():.3f}"],
-        ]
-    )  # fmt: skip
+    rows = []
+    for name, probabilities in answers.items():
+        chosen = probabilities[voted].argmax(axis=1)
+        of_votes, most = share[np.arange(len(share)), chosen].mean(), (chosen == share.argmax(axis=1)).mean()
+        rows.append((name, str(voted.sum()), f"{of_votes:.3f}", f"{most:.3f}"))
+    head = ("answer", "images with votes", "share of votes for the predicted emotion", "predicted what most voted for")
+    page.table(Table(head, tuple(rows)))
 
 
-def _samples(page: _Page, probabilities: Probabilities, part: Dataset) -> None:
-    page.text("h2", "Faces")
-    right = probabilities.argmax(axis=1) == part.labels
+def _samples(page: _Page, probabilities: Probabilities, answer: AnswerName, part: Dataset) -> None:
+    page.text("h2", f"Faces, {answer}")
+    judged, truth = own_rows(answer, part)
+    probabilities, faces = probabilities[judged], part.pixels[judged]
+    right = probabilities.argmax(axis=1) == truth
     surest = np.argsort(-probabilities.max(axis=1), kind="stable")
     mistakes = surest[~right[surest]][:_SHOWN]
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(right))[:_SHOWN]
@@ -158,34 +160,36 @@ def _samples(page: _Page, probabilities: Probabilities, part: Dataset) -> None:
         ("mistakes", mistakes, "The most confident mistakes (or mistaken labels)"),
         ("right", chosen, "Right answers, drawn at random"),
     ):
-        figure = plots.samples(part.pixels[rows], part.labels[rows], probabilities[rows], title)
+        figure = plots.samples(faces[rows], truth[rows], probabilities[rows], title)
         page.figure(name, figure, title)
 
 
-def _explanations(page: _Page, predict: Predict, target: Path, part: Dataset) -> None:
-    page.text("h2", "Where it looks")
+def _explanations(page: _Page, predict: Predict, target: Path, answer: AnswerName, part: Dataset) -> None:
+    page.text("h2", f"Where it looks, {answer}")
+    read = one_answer(predict, answer)
     rows = [int(np.flatnonzero(part.labels == index)[0]) for index in range(_EXPLAINED) if (part.labels == index).any()]
     faces = part.pixels[rows]
-    maps = {"occlusion": np.stack([occlusion(predict, face) for face in faces])}
+    maps = {"occlusion": np.stack([occlusion(read, face) for face in faces])}
     if (target / "run.json").exists():
-        maps = {"Grad-CAM": grad_cam(Workdir(target).load_best(), faces), **maps}
-    answers = predict(faces).argmax(axis=1)
+        maps = {"Grad-CAM": grad_cam(answering(Workdir(target).load_best(), answer), faces), **maps}
+    answers = read(faces).argmax(axis=1)
     captions = [
         f"{EMOTIONS[part.labels[row]]}\nread {EMOTIONS[answer]}" for row, answer in zip(rows, answers, strict=True)
     ]
     page.figure("explanations", plots.explanations(faces, maps, captions), "Faces with maps of what decided the answer")
 
 
-def _robustness(page: _Page, predict: Predict, part: Dataset, name: str) -> None:
+def _robustness(page: _Page, result: Robustness, name: str) -> None:
     page.text("h2", "Robustness")
-    result = robustness(predict, part)
-    write_text(page.folder / "robustness.json", json.dumps(result, indent=1) + "\n")
-    lines = [line.strip("| ").split(" | ") for line in as_markdown(result) if line.startswith("|") and "--" not in line]
-    page.text(
-        "p", f"Accuracy on {result['images']} images under five strengths of each harm; {result['clean']:.3f} without."
-    )
-    page.table(lines)
-    page.figure("robustness", plots.robustness_curves({name: result}), "Accuracy against the strength of each harm")
+    write_text(page.folder / "robustness.json", json.dumps(asdict(result), indent=1) + "\n")
+    for answer, harms in result.answers.items():
+        page.text(
+            "p",
+            f"Accuracy of {answer} on {harms.images} images under five strengths of each harm; {harms.clean:.3f} without.",
+        )
+        page.table(harm_table(harms))
+    figure = plots.robustness_curves(harms_by_answer({name: result}))
+    page.figure("robustness", figure, "Accuracy against the strength of each harm")
 
 
 def _classes(page: _Page, data: Dataset) -> None:

@@ -1,52 +1,67 @@
 """How accuracy falls when pictures get worse: light, noise, blur, turned heads, covered parts (paper, 11)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from services.trainer.data.dataset import Dataset
-from services.trainer.training.predictors import Predict
+from services.trainer.data.dataset import Dataset, Split
+from services.trainer.judging.evaluate import own_rows
+from services.trainer.judging.tables import harm_table
+from services.trainer.training.predictors import Answers, Predict
+from shared.answers import AnswerName
 from shared.pipeline.crop import MID_GREY
 from shared.pipeline.decode import GreyImage
+from shared.scores import Harms, Robustness
 
 Harm: TypeAlias = Callable[[GreyImage, float, np.random.Generator], npt.NDArray[Any]]
 
 
-def robustness(predict: Predict, part: Dataset, seed: int = 0) -> dict[str, Any]:
-    """Accuracy on `part` as it is, and under each harm of HARMS at five strengths.
+def robustness(predict: Predict, data: Dataset, split: Split, seed: int = 0) -> Robustness:
+    """Accuracy of each answer on its own yardstick: on `split` as it is, and under each of HARMS at five strengths.
 
     The same images and the same noise for every model: differences between models are differences of the models.
     """
-    table = {}
+    part = data.split(split)
+    clean = _accuracies(predict(part.pixels), part)
+    harms: dict[AnswerName, dict[str, dict[str, float]]] = {name: {harm: {} for harm in HARMS} for name in clean}
     for name, (harm, strengths) in HARMS.items():
-        accuracies = {}
         for strength in strengths:
             rng = np.random.default_rng(seed)
             harmed = np.stack([_as_face(harm(face, strength, rng)) for face in part.pixels])
-            accuracies[str(strength)] = _accuracy(predict(harmed), part.labels)
-        table[name] = accuracies
-    return {"images": len(part), "clean": _accuracy(predict(part.pixels), part.labels), "harms": table}
+            for answer, (accuracy, _) in _accuracies(predict(harmed), part).items():
+                harms[answer][name][str(strength)] = accuracy
+    return Robustness(split, {name: Harms(images, accuracy, harms[name]) for name, (accuracy, images) in clean.items()})
 
 
-def as_markdown(result: dict[str, Any]) -> list[str]:
-    """The table as Markdown: a row a harm, from the weakest to the strongest; strengths in brackets."""
-    lines = [
-        f"Accuracy on {result['images']} images, {result['clean']:.3f} as they are:",
-        "",
-        "| harm | 1 | 2 | 3 | 4 | 5 |",
-        "|---|--:|--:|--:|--:|--:|",
-    ]
-    for name, accuracies in result["harms"].items():
-        cells = " | ".join(f"{accuracy:.3f} ({strength})" for strength, accuracy in accuracies.items())
-        lines.append(f"| {name} | {cells} |")
-    return lines
+def harms_by_answer(results: Mapping[str, Robustness]) -> dict[str, Harms]:
+    """What a plot compares: the harms of each model, or of each answer of a model that has two."""
+    return {
+        f"{name}, {answer}" if len(result.answers) > 1 else name: harms
+        for name, result in results.items()
+        for answer, harms in result.answers.items()
+    }
 
 
-def _accuracy(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int8]) -> float:
-    return round(float((probabilities.argmax(axis=1) == labels).mean()), 4)
+def as_markdown(result: Robustness) -> list[str]:
+    """A table for each answer."""
+    lines: list[str] = []
+    for answer, harms in result.answers.items():
+        against = "original labels" if answer == "labels" else "FER+'s consensus"
+        lines += ["", f"Accuracy of `{answer}` on {harms.images} images ({against}), {harms.clean:.3f} unchanged:", ""]
+        lines += harm_table(harms).as_markdown()
+    return lines[1:]
+
+
+def _accuracies(answers: Answers, part: Dataset) -> dict[AnswerName, tuple[float, int]]:
+    """Accuracy of each answer on its own yardstick, and on how many images."""
+    found: dict[AnswerName, tuple[float, int]] = {}
+    for name, probabilities in answers.items():
+        chosen, right = own_rows(name, part)
+        found[name] = round(float((probabilities[chosen].argmax(axis=1) == right).mean()), 4), len(right)
+    return found
 
 
 def _as_face(pixels: npt.NDArray[Any]) -> GreyImage:

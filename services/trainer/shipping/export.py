@@ -1,5 +1,6 @@
 """`export`: the best weights of a run in, a model directory out that the API serves."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,61 +13,102 @@ import onnx
 
 from services.trainer.data.dataset import FACE_SIZE_PX, SPLITS, Dataset
 from services.trainer.errors import ExportRefused, WorkdirError
-from services.trainer.judging.calibration import fit_temperature, with_temperature
+from services.trainer.judging.calibration import fit_temperature, with_temperatures
 from services.trainer.judging.card import model_card
-from services.trainer.judging.evaluate import evaluate
+from services.trainer.judging.evaluate import evaluate, own_rows
+from services.trainer.judging.priors import choose_prior, prior_scores
 from services.trainer.training.config import TrainConfig
-from services.trainer.training.predictors import Predict, keras_predictor, open_predictor
+from services.trainer.training.predictors import (
+    Answers,
+    Predict,
+    answer_names,
+    keras_predictor,
+    open_predictor,
+    with_default_prior,
+)
 from services.trainer.training.workdir import Workdir, best_epoch
+from shared.answers import AnswerName, PriorName
 from shared.atomic import atomic_directory, write_text
 from shared.boxes import CropGeometry, DetectorName
 from shared.emotions import EMOTIONS
-from shared.manifest import CARD_FILE, MODEL_FILE, Golden, ModelManifest, sha256_of
+from shared.manifest import CARD_FILE, MODEL_FILE, Answer, Golden, ModelManifest, Training, sha256_of
+from shared.pipeline.classify import Choices
+from shared.scores import Scores
 
 # Old enough for every ONNX Runtime since 1.14 (February 2023), new enough for all that our networks use.
 OPSET: Final = 17
 IR_VERSION: Final = 8
-LARGEST_DIFFERENCE: Final = 1e-4
+MAX_DIFFERENCE: Final = 1e-4
 PARITY_IMAGES: Final = 256
 WEIGHTS_LICENSE: Final = "Apache-2.0"
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export made: where, and by how much ONNX Runtime differed from Keras."""
+    """What an export made, by how much ONNX Runtime differed from Keras, and what the default prior was chosen by."""
 
     directory: Path
     difference: float
     manifest: ModelManifest
+    priors: dict[PriorName, Scores]
 
 
 def export(workdir: Path, data: Dataset, geometry: dict[DetectorName, CropGeometry], directory: Path) -> Exported:
     """Write model.onnx, manifest.json and card.md of the best model of `workdir` to `directory`.
 
-    The temperature that calibrates it best on the validation split is part of the graph. `directory` changes
-    only when everything held. Raises ExportRefused when ONNX Runtime answers otherwise than Keras by more than
+    The temperature that calibrates each answer best on the validation split is part of the graph. `directory` changes
+    only when every check passed. Raises ExportRefused when ONNX Runtime's probabilities differ from Keras's by more than
     1e-4 on 256 validation images, WorkdirError when the run has no model or was trained on other data.
     """
     home = Workdir(workdir)
-    run, history = home.read_run(), home.read_history()
+    run = home.read_run()
     if run["data_sha256"] != data.sha256:
         raise WorkdirError(
             f"{workdir} was trained on other data ({run['data_sha256'][:12]}… instead of {data.sha256[:12]}…)."
         )
-    trained = home.load_best()
-    validation = data.split("validation")
-    temperature = fit_temperature(keras_predictor(trained)(validation.pixels), validation.labels)
-    calibrated = with_temperature(trained, temperature)
+    trained, validation = home.load_best(), data.split("validation")
+    temperatures = _temperatures(keras_predictor(trained)(validation.pixels), validation)
+    calibrated = with_temperatures(trained, temperatures)
     with atomic_directory(directory) as new:
         write_onnx(calibrated, new / MODEL_FILE)
-        manifest = _manifest(directory.name, new, run, history, geometry, calibrated, temperature)
+        manifest = ModelManifest(
+            name=directory.name,
+            version=sha256_of(new / MODEL_FILE)[:12],
+            sha256=sha256_of(new / MODEL_FILE),
+            labels=EMOTIONS,
+            crop=geometry,
+            answers=_answers(calibrated, temperatures, run.get("target_shares")),
+            golden=Golden.of(golden_face()),
+            opset=OPSET,
+            ir_version=IR_VERSION,
+            parameters=calibrated.count_params(),
+            training=_training(home),
+            metrics={},
+            license="other" if run.get("pretrained") else WEIGHTS_LICENSE,
+        )
         manifest.save(new)
         predict = open_predictor(new)
-        difference = _largest_difference(keras_predictor(calibrated), predict, validation.pixels[:PARITY_IMAGES])
-        manifest = manifest.model_copy(update={"metrics": dict(evaluate(predict, data, SPLITS[1:]))})
+        difference = _max_difference(keras_predictor(calibrated), predict, validation.pixels[:PARITY_IMAGES])
+        manifest, priors = measured(manifest, predict, data)
         manifest.save(new)
         write_text(new / CARD_FILE, model_card(manifest))
-    return Exported(directory, difference, manifest)
+    return Exported(directory, difference, manifest, priors)
+
+
+def measured(manifest: ModelManifest, predict: Predict, data: Dataset) -> tuple[ModelManifest, dict[PriorName, Scores]]:
+    """`manifest` with the scores of `predict` and its default prior, and the scores by which that was chosen."""
+    priors: dict[PriorName, Scores] = {}
+    frequencies = manifest.answers[manifest.default_answer].frequencies
+    if frequencies is not None:
+        validation = data.split("validation")
+        priors = prior_scores(predict(validation.pixels), validation, frequencies)
+    prior = choose_prior(priors)
+    manifest = manifest.model_copy(update={"default_prior": prior, "metrics": evaluate(predict, data, SPLITS[1:])})
+    if prior.kind != "natural":
+        weighed = evaluate(with_default_prior(predict, Choices.of(manifest)), data, SPLITS[1:])
+        scores = {split: by_answer[manifest.default_answer] for split, by_answer in weighed.items()}
+        manifest = manifest.model_copy(update={"default_prior": prior.model_copy(update={"metrics": scores})})
+    return manifest, priors
 
 
 def golden_face() -> npt.NDArray[np.uint8]:
@@ -80,58 +122,71 @@ def golden_face() -> npt.NDArray[np.uint8]:
 
 
 def write_onnx(model: keras.Model, path: Path) -> None:
-    """Write a network as ONNX with pinned versions, any batch size, and the labels in its metadata."""
+    """Write a network as ONNX: pinned versions, any batch size, outputs named by answer, the labels in its metadata."""
     model(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only what was called
     model.export(path, format="onnx", opset_version=OPSET, verbose=False)
     graph = onnx.load(path)
     graph.ir_version = IR_VERSION
+    _name_outputs(graph.graph, answer_names(model))
     onnx.helper.set_model_props(graph, {"labels": ",".join(EMOTIONS)})
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, path)
 
 
-def _manifest(
-    name: str,
-    directory: Path,
-    run: dict[str, Any],
-    history: list[dict[str, float]],
-    geometry: dict[DetectorName, CropGeometry],
-    model: keras.Model,
-    temperature: float,
-) -> ModelManifest:
-    face = golden_face()
+def _name_outputs(graph: onnx.GraphProto, names: Sequence[str]) -> None:
+    renamed = {output.name: name for output, name in zip(graph.output, names, strict=True)}
+    for output in graph.output:
+        output.name = renamed[output.name]
+    for node in graph.node:
+        for places in (node.input, node.output):
+            for number, place in enumerate(places):
+                places[number] = renamed.get(place, place)
+
+
+def _temperatures(answers: Answers, validation: Dataset) -> dict[AnswerName, float]:
+    """The temperature of each answer, fitted on its own yardstick."""
+    fitted: dict[AnswerName, float] = {}
+    for name, probabilities in answers.items():
+        rows, truth = own_rows(name, validation)
+        fitted[name] = fit_temperature(probabilities[rows], truth)
+    return fitted
+
+
+def _answers(
+    model: keras.Model, temperatures: Mapping[AnswerName, float], shares: Sequence[Sequence[float]] | None
+) -> dict[AnswerName, Answer]:
+    """`shares` of the emotions in the training targets, in the order of the outputs; runs of earlier trainers have none."""
+    golden = keras_predictor(model)(golden_face()[np.newaxis])
+    return {
+        name: Answer(
+            temperature=temperatures[name],
+            frequencies=tuple(shares[number]) if shares else None,
+            golden=tuple(round(float(p), 6) for p in golden[name][0]),
+        )
+        for number, name in enumerate(answer_names(model))
+    }
+
+
+def _training(home: Workdir) -> Training:
+    run, history = home.read_run(), home.read_history()
     best = best_epoch(history, TrainConfig.model_validate(run["config"]))
-    sha256 = sha256_of(directory / MODEL_FILE)
-    return ModelManifest(
-        name=name,
-        version=sha256[:12],
-        sha256=sha256,
-        labels=EMOTIONS,
-        crop=geometry,
-        golden=Golden.of(face, keras_predictor(model)(face[np.newaxis])[0]),
-        opset=OPSET,
-        ir_version=IR_VERSION,
-        parameters=model.count_params(),
-        training=run
-        | {
-            "network": run["config"]["network"],
-            "seed": run["config"]["seed"],
-            "epochs": len(history),
-            "best_epoch": int(best["epoch"]),
-            "train_seconds": round(sum(record["seconds"] for record in history)),
-            "temperature": temperature,
-            "onnx": version("onnx"),
-        },
-        metrics={},
-        license="other" if run.get("pretrained") else WEIGHTS_LICENSE,
-    )
+    about: dict[str, Any] = {
+        "network": run["config"]["network"],
+        "seed": run["config"]["seed"],
+        "epochs": len(history),
+        "best_epoch": int(best["epoch"]),
+        "train_seconds": round(sum(record["seconds"] for record in history)),
+        "onnx": version("onnx"),
+    }
+    return Training.model_validate(run | about)
 
 
-def _largest_difference(ours: Predict, theirs: Predict, faces: npt.NDArray[np.uint8]) -> float:
-    difference = float(np.abs(ours(faces) - theirs(faces)).max())
-    if difference > LARGEST_DIFFERENCE:
+def _max_difference(ours: Predict, theirs: Predict, faces: npt.NDArray[np.uint8]) -> float:
+    keras_said, onnx_said = ours(faces), theirs(faces)
+    difference = max(float(np.abs(keras_said[name] - onnx_said[name]).max()) for name in keras_said)
+    if difference > MAX_DIFFERENCE:
         raise ExportRefused(
-            f"ONNX Runtime answers otherwise than Keras by {difference:.2g} on {len(faces)} images "
-            f"(allowed {LARGEST_DIFFERENCE}); nothing was written."
+            f"The probabilities of ONNX Runtime and Keras differ by up to {difference:.2g} on {len(faces)} images "
+            f"(allowed {MAX_DIFFERENCE}); nothing was written."
         )
     return difference

@@ -22,7 +22,7 @@ from services.trainer.shipping.speed import Comparison, compare_speed
 from services.trainer.training.config import TrainConfig
 from services.trainer.training.metrics import score
 from services.trainer.training.networks import PRUNABLE, build
-from services.trainer.training.predictors import keras_predictor
+from services.trainer.training.predictors import HEADS, keras_predictor, one_answer
 from services.trainer.training.train import Start, train
 from services.trainer.training.workdir import Workdir
 from shared.atomic import atomic_file, write_text
@@ -51,8 +51,9 @@ def prune(workdir: Path, data: Dataset, keep: float, epochs: int, out: Path, qui
     if config.network not in PRUNABLE:
         raise ConfigError(f"{config.network} cannot be pruned; these can: {', '.join(PRUNABLE)}.")
     whole = home.load_best()
-    narrow = build(f"{config.network}:{keep}")
-    if _shapes(whole) != _shapes(build(config.network)):
+    heads = HEADS if len(whole.outputs) > 1 else ()
+    narrow = build(f"{config.network}:{keep}", heads=heads)
+    if _shapes(whole) != _shapes(build(config.network, heads=heads)):
         raise WorkdirError(f"{workdir} holds a {config.network} of another version of the trainer; train it anew.")
     _copy_kept_channels(whole, narrow)
     validation = data.split("validation")
@@ -90,7 +91,10 @@ def _fine_tuning(config: TrainConfig, keep: float, epochs: int) -> TrainConfig:
         "network": f"{config.network}:{keep}",
         "epochs": epochs,
         "optimizer": config.optimizer.model_dump() | slower,
-        "target": config.target.model_dump() | {"teacher_weight": 0.0},  # the teachers were the whole network's
+        # The teachers were the whole network's.
+        "target": config.target.model_dump() | {"teacher_weight": 0.0},
+        "people": config.people and config.people.model_dump() | {"teacher_weight": 0.0},
+        "unlabeled_share": 0.0,
     }
     try:
         return TrainConfig.model_validate(config.model_dump() | tuned)
@@ -130,7 +134,7 @@ def _shapes(model: keras.Model) -> list[tuple[int, ...]]:
 
 
 def _accuracy(model: keras.Model, part: Dataset) -> float:
-    return float(score(keras_predictor(model)(part.pixels), part.labels)["accuracy"])
+    return score(one_answer(keras_predictor(model), "labels")(part.pixels), part.labels).accuracy
 
 
 def _compare(before: keras.Model, after: keras.Model) -> Comparison:

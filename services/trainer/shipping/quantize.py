@@ -16,16 +16,19 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from services.trainer.data.dataset import SPLITS, Dataset
 from services.trainer.errors import DataError, ExportRefused
 from services.trainer.judging.card import model_card
-from services.trainer.judging.evaluate import evaluate
+from services.trainer.judging.evaluate import own_scores
+from services.trainer.shipping.export import measured
 from services.trainer.shipping.speed import Comparison, compare_speed
-from services.trainer.training.predictors import open_predictor
+from services.trainer.training.predictors import Predict, onnx_predictor, open_predictor
+from shared.answers import AnswerName
 from shared.atomic import atomic_directory, write_text
-from shared.manifest import CARD_FILE, MODEL_FILE, Golden, ModelManifest, load_manifest, sha256_of
+from shared.manifest import CARD_FILE, MODEL_FILE, Golden, ModelManifest, Quantization, load_manifest, sha256_of
 from shared.pipeline.classify import unchecked_classifier
 from shared.pipeline.preprocess import FaceBatch, to_input
+from shared.scores import AnswerScores
 
 Cpu: TypeAlias = Literal["auto", "vnni", "avx2", "arm"]
-MOST_LOST: Final = 0.005  # of validation accuracy
+MAX_LOSS: Final = 0.005  # of validation accuracy
 CALIBRATION_FACES: Final = 512
 # Kernels of other processors round otherwise: integers answer a golden face less exactly than floats.
 GOLDEN_TOLERANCE: Final = 0.05
@@ -33,48 +36,57 @@ GOLDEN_TOLERANCE: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """What came of it: the directory, validation accuracy before and after, and size and speed."""
+    """The result: the directory, the validation accuracy of each answer before and after, and size and speed."""
 
     directory: Path
-    accuracy: tuple[float, float]
+    accuracy: dict[AnswerName, tuple[float, float]]
     comparison: Comparison
     reduced_range: bool
 
 
-def quantize(source: Path, data: Dataset, out: Path, cpu: Cpu = "auto", most_lost: float = MOST_LOST) -> Quantized:
+def quantize(source: Path, data: Dataset, out: Path, cpu: Cpu = "auto", max_loss: float = MAX_LOSS) -> Quantized:
     """Write the INT8 model of `source` to `out`: static, QDQ, per channel, calibrated on training faces.
 
     Activations are unsigned and weights signed, which is what x86's integer instructions multiply. Without VNNI those
-    instructions overflow on full 8-bit weights, so these then keep 7 bits. Raises ExportRefused when validation
-    accuracy falls by more than `most_lost`; `out` is then as it was.
+    instructions overflow on full 8-bit weights, so these then keep 7 bits. Raises ExportRefused when the validation
+    accuracy of any answer, on its own yardstick, falls by more than `max_loss`; `out` is then unchanged.
     """
     manifest = load_manifest(source)
-    if manifest.training["data_sha256"] != data.sha256:
+    if manifest.training.data_sha256 != data.sha256:
         raise DataError(f"{source} was trained on other data; its figures cannot be compared with figures on this.")
     reduced_range = needs_reduced_range(cpu)
     with atomic_directory(out) as new:
         _write_int8(source / MODEL_FILE, new / MODEL_FILE, _calibration_faces(data), reduced_range)
         comparison = compare_speed(source / MODEL_FILE, new / MODEL_FILE)
-        made = {
-            "from_version": manifest.version,
-            "scheme": "static QDQ, U8 activations, S8 weights, per channel",
-            "reduced_range": reduced_range,
-            "calibration_faces": CALIBRATION_FACES,
+        made = Quantization(
+            from_version=manifest.version,
+            scheme="static QDQ, U8 activations, S8 weights, per channel",
+            reduced_range=reduced_range,
+            calibration_faces=CALIBRATION_FACES,
+            fp32_accuracy={split: _own_accuracies(manifest.metrics[split]) for split in SPLITS[1:]},
             **comparison.as_dict(),
-        }
-        _described(manifest, out.name, new, made).save(new)
-        before, after = manifest.metrics, evaluate(open_predictor(new), data, SPLITS[1:])
-        accuracy = (before["validation"]["all"]["accuracy"], after["validation"]["all"]["accuracy"])
-        if accuracy[0] - accuracy[1] > most_lost:
-            raise ExportRefused(
-                f"INT8 takes validation accuracy from {accuracy[0]:.4f} to {accuracy[1]:.4f}, more than {most_lost} "
-                "allowed; nothing was written. Allow more by --most-lost."
-            )
-        made["fp32_accuracy"] = {split: before[split]["all"]["accuracy"] for split in SPLITS[1:]}
-        final = _described(manifest, out.name, new, made).model_copy(update={"metrics": dict(after)})
+        )
+        final, _ = measured(_described(manifest, out.name, new, made), _open(new, manifest), data)
+        before, after = (_own_accuracies(m.metrics["validation"]) for m in (manifest, final))
+        accuracy = {name: (before[name], after[name]) for name in before}
+        _refuse_losses(accuracy, max_loss)
         final.save(new)
+        open_predictor(new)  # as it will be opened
         write_text(new / CARD_FILE, model_card(final))
     return Quantized(out, accuracy, comparison, reduced_range)
+
+
+def _own_accuracies(answers: dict[AnswerName, AnswerScores]) -> dict[AnswerName, float]:
+    return {name: own_scores(name, scores).accuracy for name, scores in answers.items()}
+
+
+def _refuse_losses(accuracy: dict[AnswerName, tuple[float, float]], max_loss: float) -> None:
+    for name, (before, after) in accuracy.items():
+        if before - after > max_loss:
+            raise ExportRefused(
+                f"INT8 takes the validation accuracy of {name} from {before:.4f} to {after:.4f}, more than the {max_loss} "
+                "allowed; nothing was written. Allow more by --max-loss."
+            )
 
 
 def needs_reduced_range(cpu: Cpu) -> bool:
@@ -131,16 +143,15 @@ def _write_int8(source: Path, target: Path, faces: npt.NDArray[np.uint8], reduce
 
 
 def _after_the_logits(graph: onnx.ModelProto) -> list[str]:
-    """The nodes of the temperature and the softmax: probabilities stay in float."""
-    nodes = list(graph.graph.node)
-    last = max(number for number, node in enumerate(nodes) if node.op_type in ("Gemm", "MatMul", "Conv"))
-    reached, tail = set(nodes[last].output), []
-    for node in nodes:
+    """The nodes of the temperatures and the softmax of each answer: probabilities stay in float."""
+    needed, tail = {output.name for output in graph.graph.output}, []
+    for node in reversed(graph.graph.node):  # which are in the order of computation
+        if not needed.intersection(node.output) or node.op_type in ("Gemm", "MatMul", "Conv"):
+            continue
+        needed.update(node.input)
         # The bias of the last product, where it is a node of its own, still belongs to the logits.
-        if reached.intersection(node.input) and node.op_type != "Add":
+        if node.op_type != "Add":
             tail.append(node.name)
-        if reached.intersection(node.input):
-            reached.update(node.output)
     return tail
 
 
@@ -157,19 +168,30 @@ def _lone_normalization(graph: onnx.ModelProto) -> list[str]:
     return [node.name for node in factors + terms]
 
 
-def _described(manifest: ModelManifest, name: str, directory: Path, made: dict[str, Any]) -> ModelManifest:
-    """The manifest of the INT8 model: its own hash, and its own answer to the same golden face."""
+def _open(directory: Path, manifest: ModelManifest) -> Predict:
+    return onnx_predictor(unchecked_classifier(directory, manifest))
+
+
+def _described(manifest: ModelManifest, name: str, directory: Path, made: Quantization) -> ModelManifest:
+    """The manifest of the INT8 model: its own hash, and its own answers to the same golden face."""
     sha256 = sha256_of(directory / MODEL_FILE)
     face = manifest.golden.pixels(manifest.input.size_px)
-    answer = unchecked_classifier(directory).classify(to_input(face[np.newaxis]))[0]
+    golden = _open(directory, manifest)(face[np.newaxis])
     return manifest.model_copy(
         update={
             "name": name,
             "version": sha256[:12],
             "sha256": sha256,
             "precision": "int8",
-            "robustness": None,  # of the model it comes from
-            "golden": Golden.of(face, answer, GOLDEN_TOLERANCE),
-            "training": manifest.training | {"quantization": made},
+            # What was measured of the model it comes from is not true of it.
+            "robustness": None,
+            "steadiness": None,
+            "groups": None,
+            "golden": Golden.of(face, GOLDEN_TOLERANCE),
+            "answers": {
+                answer: known.model_copy(update={"golden": tuple(round(float(p), 6) for p in golden[answer][0])})
+                for answer, known in manifest.answers.items()
+            },
+            "training": manifest.training.model_copy(update={"quantization": made}),
         }
     )

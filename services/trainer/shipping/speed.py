@@ -17,7 +17,7 @@ class Comparison:
     """What a smaller model saves: bytes, and milliseconds for one face on one thread."""
 
     bytes: tuple[int, int]
-    ms_a_face: tuple[float, float]
+    ms_per_face: tuple[float, float]
 
     @property
     def size_ratio(self) -> float:
@@ -25,13 +25,13 @@ class Comparison:
 
     @property
     def time_ratio(self) -> float:
-        return self.ms_a_face[1] / self.ms_a_face[0]
+        return self.ms_per_face[1] / self.ms_per_face[0]
 
     def as_dict(self) -> dict[str, Any]:
         """For a manifest."""
         return {
             "bytes": list(self.bytes),
-            "ms_a_face_one_thread": [round(value, 3) for value in self.ms_a_face],
+            "ms_per_face_one_thread": [round(value, 3) for value in self.ms_per_face],
             "size_ratio": round(self.size_ratio, 3),
             "time_ratio": round(self.time_ratio, 3),
         }

@@ -13,10 +13,9 @@ from tqdm import tqdm
 from services.trainer.data.dataset import Dataset
 from services.trainer.errors import TrainingDiverged
 from services.trainer.training.config import TrainConfig
-from services.trainer.training.heads import HEADS
 from services.trainer.training.metrics import negative_log_likelihood
 from services.trainer.training.networks import build
-from services.trainer.training.predictors import keras_answers
+from services.trainer.training.predictors import HEADS, for_head, keras_predictor
 from services.trainer.training.workdir import History, Workdir, best_epoch
 
 
@@ -60,8 +59,8 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
         Of two answers, labels are scored on labels and people on consensus. Raises TrainingDiverged when they are no numbers.
         """
         labels = self._validation.labels
-        answers = keras_answers(self.model)(self._validation.pixels)
-        probabilities, people = answers[0], answers[-1]
+        answers = keras_predictor(self.model)(self._validation.pixels)
+        probabilities, people = (for_head(answers, name) for name in HEADS)
         loss = negative_log_likelihood(probabilities, labels)
         if not math.isfinite(loss):
             raise TrainingDiverged(

@@ -1,15 +1,11 @@
 """Where a network's features become answers: one, or two from the same features."""
 
 from collections.abc import Sequence
-from typing import Final
 
 import keras
 from keras import layers
 
 from shared.emotions import EMOTIONS
-
-# As FER2013's labels say, and as FER+'s raters see: the order of a network's outputs.
-HEADS: Final = ("labels", "people")
 
 
 def answers(x: keras.KerasTensor, heads: Sequence[str]) -> keras.KerasTensor | list[keras.KerasTensor]:

@@ -1,4 +1,4 @@
-"""What answers for faces: the ONNX model of a model directory, or the best weights of a run."""
+"""What predicts: the ONNX model of a model directory, or the best weights of a run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,66 +7,91 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from shared.answers import AnswerName, default_answer
 from shared.manifest import MANIFEST_FILE, load_manifest
-from shared.pipeline.classify import Probabilities, open_classifier
-from shared.pipeline.preprocess import to_input
+from shared.pipeline.classify import Choices, Classifier, Probabilities, open_classifier
+from shared.pipeline.preprocess import mirror_image, to_input
 
-Predict: TypeAlias = Callable[[npt.NDArray[np.uint8]], Probabilities]  # (N, 48, 48) -> (N, 7)
-PredictAll: TypeAlias = Callable[[npt.NDArray[np.uint8]], list[Probabilities]]  # the same for each answer
+Answers: TypeAlias = dict[AnswerName, Probabilities]
+Predict: TypeAlias = Callable[[npt.NDArray[np.uint8]], Answers]  # faces (N, 48, 48)
+PredictOne: TypeAlias = Callable[[npt.NDArray[np.uint8]], Probabilities]  # one answer, (N, 48, 48) -> (N, 7)
 
+# The outputs of a Keras model, in this order; a single one is "labels".
+HEADS: Final[tuple[AnswerName, ...]] = ("labels", "people")
 _BATCH: Final = 256
 
 
 def open_predictor(path: Path) -> Predict:
-    """What predicts from uint8 faces: the ONNX model of a model directory, or the best weights of a run.
+    """The natural probabilities of every answer: of a model directory, or of a run's best weights.
 
     Raises ModelError or WorkdirError when there is none, or it must not be trusted.
     """
     if (path / MANIFEST_FILE).exists():
-        classifier = open_classifier(path, load_manifest(path), threads=0)
-        return lambda faces: _in_batches(lambda batch: classifier.classify(to_input(batch)), faces)
+        return onnx_predictor(open_classifier(path, load_manifest(path), threads=0))
     from services.trainer.training.workdir import Workdir  # only here: a model directory needs no Keras
 
     return keras_predictor(Workdir(path).load_best())
 
 
-def open_answers(path: Path) -> PredictAll:
-    """Every answer of a run's best weights, or the one of a model directory. Raises as `open_predictor` does."""
-    if (path / MANIFEST_FILE).exists():
-        predict = open_predictor(path)
-        return lambda faces: [predict(faces)]
-    from services.trainer.training.workdir import Workdir  # only here: a model directory needs no Keras
-
-    return keras_answers(Workdir(path).load_best())
+def onnx_predictor(classifier: Classifier) -> Predict:
+    """The answers of an ONNX model in memory."""
+    return lambda faces: _in_batches(lambda batch: classifier.answers(to_input(batch)), faces)
 
 
 def keras_predictor(model: Any) -> Predict:
-    """The predictions of a Keras model in memory; of two answers, the first: labels."""
-    both = keras_answers(model)
-    return lambda faces: both(faces)[0]
+    """The answers of a Keras model in memory."""
 
-
-def keras_answers(model: Any) -> PredictAll:
-    """Every answer of a Keras model in memory, in the order of its outputs."""
-
-    def predict(batch: npt.NDArray[np.uint8]) -> list[Probabilities]:
+    def predict(batch: npt.NDArray[np.uint8]) -> Answers:
         # Always whole batches: several devices cannot share the rest of one, and one shape is traced once.
         filled = np.concatenate([batch, np.zeros((_BATCH - len(batch), *batch.shape[1:]), np.uint8)])
-        said = model.predict_on_batch(to_input(filled))
-        return [np.asarray(one, np.float32)[: len(batch)] for one in (said if isinstance(said, list) else [said])]
+        outputs = model.predict_on_batch(to_input(filled))
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        names = answer_names(model)
+        return {name: np.asarray(output, np.float32)[: len(batch)] for name, output in zip(names, outputs, strict=True)}
 
-    def answer(faces: npt.NDArray[np.uint8]) -> list[Probabilities]:
-        batches = [predict(faces[start : start + _BATCH]) for start in range(0, len(faces), _BATCH)]
-        return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+    return lambda faces: _in_batches(predict, faces)
+
+
+def answer_names(model: Any) -> tuple[AnswerName, ...]:
+    """The answers of a Keras model, in the order of its outputs."""
+    return HEADS[: len(model.outputs)]
+
+
+def for_head(answers: Answers, name: AnswerName) -> Probabilities:
+    """The answer `name`; of a model with one answer, that one."""
+    return answers[name] if name in answers else next(iter(answers.values()))
+
+
+def one_answer(predict: Predict, name: AnswerName | None = None) -> PredictOne:
+    """One answer of `predict`, or its default one."""
+
+    def answer(faces: npt.NDArray[np.uint8]) -> Probabilities:
+        answers = predict(faces)
+        return answers[name or default_answer(answers)]
 
     return answer
 
 
 def mirrored(predict: Predict) -> Predict:
-    """The mean of what `predict` says of each face and of its mirror image."""
-    return lambda faces: (predict(faces) + predict(np.ascontiguousarray(faces[:, :, ::-1]))) / np.float32(2)
+    """The mean of the answers for each face and for its mirror image."""
+
+    def both(faces: npt.NDArray[np.uint8]) -> Answers:
+        plain, mirror = predict(faces), predict(mirror_image(faces))
+        return {name: (plain[name] + mirror[name]) / np.float32(2) for name in plain}
+
+    return both
 
 
-def _in_batches(predict: Predict, faces: npt.NDArray[np.uint8]) -> Probabilities:
-    starts = range(0, len(faces), _BATCH)
-    return np.concatenate([predict(faces[start : start + _BATCH]) for start in starts])
+def with_default_prior(predict: Predict, choices: Choices) -> Predict:
+    """The default answer alone, for the default prior of `choices`."""
+
+    def weighed(faces: npt.NDArray[np.uint8]) -> Answers:
+        name = choices.answer(None)
+        return {name: choices.weighed(predict(faces)[name], name, None)}
+
+    return weighed
+
+
+def _in_batches(predict: Predict, faces: npt.NDArray[np.uint8]) -> Answers:
+    parts = [predict(faces[start : start + _BATCH]) for start in range(0, len(faces), _BATCH)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

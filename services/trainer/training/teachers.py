@@ -17,10 +17,11 @@ import numpy.typing as npt
 from services.trainer.data.dataset import FACE_SIZE_PX, Dataset, Targets
 from services.trainer.data.faces import Faces
 from services.trainer.errors import DataError
-from services.trainer.training.predictors import PredictAll, open_answers
+from services.trainer.training.predictors import HEADS, Predict, for_head, open_predictor
 from services.trainer.training.workdir import Workdir
 from shared.atomic import atomic_file
-from shared.manifest import MANIFEST_FILE, MODEL_FILE, sha256_of
+from shared.manifest import MANIFEST_FILE, MODEL_FILE, load_manifest, sha256_of
+from shared.pipeline.preprocess import mirror_image
 
 # Scale and shift (share of the side) of what teachers look at; each also mirrored.
 _VIEWS: Final = ((1.0, 0.0, 0.0), (0.92, 0.03, -0.03), (1.08, -0.03, 0.03))
@@ -35,7 +36,7 @@ class Taught:
     faces: Targets
     data_sha256: str
     faces_sha256: str  # empty without such faces
-    teachers: tuple[dict[str, str], ...]  # name and sha256 of each
+    teachers: tuple[dict[str, str], ...]  # name, sha256 and perhaps pretrained of each
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
@@ -76,13 +77,23 @@ def teach(
 
     A teacher with one answer gives it to both. Raises ModelError or WorkdirError when one holds no model.
     """
-    readers = [open_answers(teacher) for teacher in teachers]
-    known = [{"name": teacher.resolve().name, "sha256": teacher_sha256(teacher)} for teacher in teachers]
+    readers = [open_predictor(teacher) for teacher in teachers]
+    known = [_about(teacher) for teacher in teachers]
     train = data.split("train").pixels
     said_train = _said(readers, train, progress)
     wide = faces.pixels if faces else np.empty((0, FACE_SIZE_PX, FACE_SIZE_PX), np.uint8)
     said_faces = _said(readers, wide, progress)
     return Taught(said_train, said_faces, data.sha256, faces.sha256 if faces else "", tuple(known))
+
+
+def _about(teacher: Path) -> dict[str, str]:
+    """What a card says of a teacher; `pretrained` where it began with foreign weights."""
+    about = {"name": teacher.resolve().name, "sha256": teacher_sha256(teacher)}
+    if (teacher / MANIFEST_FILE).exists():
+        pretrained = load_manifest(teacher).training.pretrained
+    else:
+        pretrained = Workdir(teacher).read_run().get("pretrained")
+    return about | ({"pretrained": pretrained} if pretrained else {})
 
 
 def teacher_sha256(teacher: Path) -> str:
@@ -92,7 +103,7 @@ def teacher_sha256(teacher: Path) -> str:
 
 
 def _said(
-    readers: Sequence[PredictAll], faces: npt.NDArray[np.uint8], progress: Callable[[Sequence[int]], Iterable[int]]
+    readers: Sequence[Predict], faces: npt.NDArray[np.uint8], progress: Callable[[Sequence[int]], Iterable[int]]
 ) -> Targets:
     """(N, 2, 7) the mean over readers and views."""
     said = np.zeros((len(faces), 2, 7), np.float32)
@@ -101,7 +112,7 @@ def _said(
         for reader in readers:
             for seen in _views(faces[chunk]):
                 answers = reader(seen)
-                said[chunk] += np.stack([answers[0], answers[-1]], axis=1)
+                said[chunk] += np.stack([for_head(answers, name) for name in HEADS], axis=1)
     return said / np.float32(len(readers) * 2 * len(_VIEWS))
 
 
@@ -119,4 +130,4 @@ def _views(faces: npt.NDArray[np.uint8]) -> Iterable[npt.NDArray[np.uint8]]:
             [cv2.warpAffine(f, place, (FACE_SIZE_PX, FACE_SIZE_PX), borderMode=cv2.BORDER_REPLICATE) for f in faces]
         ).astype(np.uint8)
         yield seen
-        yield np.ascontiguousarray(seen[:, :, ::-1])
+        yield mirror_image(seen)

@@ -12,10 +12,10 @@ from services.trainer.training import mobilenet_v1
 from services.trainer.training.batches import FollowEpoch, Lessons, TrainingBatches
 from services.trainer.training.callbacks import EpochEnd, Progress, StopOnNaN, computing_in
 from services.trainer.training.config import OptimizerConfig, TrainConfig
-from services.trainer.training.heads import HEADS
 from services.trainer.training.initial import initialize, source_sha256
 from services.trainer.training.losses import build_loss
 from services.trainer.training.networks import TRANSFER, build
+from services.trainer.training.predictors import HEADS
 from services.trainer.training.teachers import Taught
 from services.trainer.training.transfer import freeze
 from services.trainer.training.workdir import History, Workdir
@@ -70,7 +70,7 @@ def _train(config: TrainConfig, data: Dataset, workdir: Path, start: Start, quie
         initialize(model, start.init, data.split("train").pixels)
     teachers = list(start.taught.teachers) if start.taught else []
     init = source_sha256(start.init) if start.init else None
-    home.claim(config, data, pretrained, init, teachers, batches.target_shares())
+    home.claim(config, data, pretrained, init, teachers, batches.target_shares(), start.faces)
     write_text(home.path / "summary.txt", _summary(model))
     write_text(home.path / "architecture.json", model.to_json(indent=1) + "\n")
     history: History = home.read_checkpoint_history()

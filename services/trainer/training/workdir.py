@@ -25,6 +25,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from services.trainer.data.dataset import Dataset
+from services.trainer.data.faces import Faces
 from services.trainer.errors import WorkdirError
 from services.trainer.training.config import TrainConfig
 from services.trainer.training.devices import devices_of_kind
@@ -56,10 +57,12 @@ class Workdir:
         init_sha256: str | None,
         teachers: list[dict[str, str]],
         target_shares: list[list[float]],
+        faces: Faces | None = None,
     ) -> None:
         """Make this the folder of a run of `config` on `data`, from those weights and teachers, or go on with it.
 
-        `target_shares`, how much of each emotion the targets ask for, are kept beside it.
+        `target_shares`, how much of each emotion the targets ask for, and what `faces` there were without labels, are
+        kept beside it.
 
         Raises WorkdirError, naming what differs, when it already is another run's.
         """
@@ -74,7 +77,12 @@ class Workdir:
             leftovers = [path.name for path in (self.checkpoint, self.tensorboard) if path.exists()]
             if leftovers:
                 raise WorkdirError(f"{self.path} holds the {leftovers[0]} of an unknown run. Choose another --workdir.")
-            about = {"data": data.name, "teachers": teachers, "target_shares": target_shares}
+            about = {
+                "data": data.name,
+                "teachers": teachers,
+                "target_shares": target_shares,
+                "faces": {"name": faces.name, "sha256": faces.sha256} if faces else None,
+            }
             write_text(self.path / "run.json", json.dumps(ours | about | _provenance(), indent=2) + "\n")
             return
         theirs = _with_defaults(self.read_run())

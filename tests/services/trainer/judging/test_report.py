@@ -14,7 +14,7 @@ from services.trainer.data.dataset import SPLITS, VOTE_COLUMNS, Dataset
 from services.trainer.errors import ConfigError, DataError
 from services.trainer.judging.baselines import hog_features, lbp_features, run_baselines
 from services.trainer.judging.calibration import apply_temperature, fit_temperature
-from services.trainer.judging.compare import compare, distinct_names
+from services.trainer.judging.compare import compare, distinct_names, write_named
 from services.trainer.judging.evaluate import evaluate, write_evaluation
 from services.trainer.judging.report import report
 from services.trainer.training.config import TrainConfig
@@ -40,7 +40,7 @@ def test_the_report_is_one_page_with_everything_in_it(voted: Dataset, brief: Tra
     page = report(tmp_path / "run", voted, tmp_path / "report").read_text()
     for title in (
         "Scores",
-        "Per class, test",
+        "Per class, test, labels",
         "Training",
         "Calibration",
         "Agreement",
@@ -52,9 +52,10 @@ def test_the_report_is_one_page_with_everything_in_it(voted: Dataset, brief: Tra
     assert "http" not in re.sub(r"data:image/png;base64,[^\"]+", "", page)
     figures = re.findall(r'alt="[^"]+" src="data:image/png;base64,([^"]{2000,})"', page)
     assert len(figures) == 8
-    names = {"confusion", "curves", "reliability", "mistakes", "right", "explanations", "robustness", "classes"}
+    names = {"confusion-labels", "curves", "reliability-labels", "mistakes", "right"}
+    names |= {"explanations", "robustness", "classes"}
     assert {path.stem for path in (tmp_path / "report").glob("*.png")} == names
-    assert json.loads((tmp_path / "report/robustness.json").read_text())["images"] == 21
+    assert json.loads((tmp_path / "report/robustness.json").read_text())["answers"]["labels"]["images"] == 21
     assert "test" in json.loads((tmp_path / "report/evaluation.json").read_text())
 
 
@@ -66,21 +67,21 @@ def test_the_temperature_makes_confidence_honest() -> None:
     temperature = fit_temperature(too_sure, labels)
     assert temperature == pytest.approx(2.5, rel=0.1)
     calm = apply_temperature(too_sure, temperature)
-    assert score(calm, labels)["ece"] < 0.03 < score(too_sure, labels)["ece"]
+    assert score(calm, labels).ece < 0.03 < score(too_sure, labels).ece
     assert (calm.argmax(axis=1) == too_sure.argmax(axis=1)).all()
 
 
 def test_baselines_learn_the_drawn_faces_and_compare_puts_them_beside_a_run(drawn: Dataset, tmp_path: Path) -> None:
     results = run_baselines(drawn)
-    accuracy = {name: scores["test"]["all"]["accuracy"] for name, scores in results.items()}
+    accuracy = {name: metrics["test"]["labels"]["all"].accuracy for name, metrics in results.items()}
     assert accuracy["majority class"] == pytest.approx(1 / 7, abs=1e-3)
     assert accuracy["HOG + linear SVM"] > 0.6
     assert accuracy["LBP histogram + SVM"] > 0.3
-    (tmp_path / "baselines.json").write_text(json.dumps(results))
+    write_named(results, tmp_path / "baselines.json")
     (tmp_path / "run").mkdir()
     sure = np.eye(7, dtype=np.float32)[np.zeros(21, int)]
-    write_evaluation(evaluate(lambda faces: sure, drawn, SPLITS[1:]), tmp_path / "run/evaluation.json")
-    table = compare([tmp_path / "baselines.json", tmp_path / "run", ROOT / "models/default"]).splitlines()
+    write_evaluation(evaluate(lambda faces: {"labels": sure}, drawn, SPLITS[1:]), tmp_path / "run/evaluation.json")
+    table = compare([tmp_path / "baselines.json", tmp_path / "run", ROOT / "models/default"]).as_markdown()
     assert len(table) == 2 + 3 + 2
     assert table[5].startswith("| run | 0.1429 | 0.1429 |")
     assert table[6].startswith("| default | 0.")

@@ -5,6 +5,7 @@ import pytest
 
 from services.trainer.data.dataset import Dataset
 from services.trainer.judging.robustness import HARMS, MID_GREY, as_markdown, robustness
+from services.trainer.training.predictors import Answers
 
 
 @pytest.fixture
@@ -46,15 +47,15 @@ def test_low_resolution_keeps_the_size(face: np.ndarray, rng: np.random.Generato
 
 
 def test_a_model_that_reads_brightness_suffers_from_light_alone(drawn: Dataset) -> None:
-    part = drawn.part(drawn.labels >= 0)
+    part = drawn.split("train")
     means = {face.mean().round(3): label for face, label in zip(part.pixels, part.labels, strict=True)}
 
-    def predict(faces: np.ndarray) -> np.ndarray:
-        return np.eye(7, dtype=np.float32)[[means.get(face.mean().round(3), 0) for face in faces]]
+    def predict(faces: np.ndarray) -> Answers:
+        return {"labels": np.eye(7, dtype=np.float32)[[means.get(face.mean().round(3), 0) for face in faces]]}
 
-    result = robustness(predict, part)
-    assert result["clean"] >= 0.9
-    assert result["harms"]["darker, factor"]["0.15"] < 0.3
-    assert result == robustness(predict, part)
+    result = robustness(predict, drawn, "train")
+    assert result.answers["labels"].clean >= 0.9
+    assert result.answers["labels"].harms["darker, factor"]["0.15"] < 0.3
+    assert result == robustness(predict, drawn, "train")
     table = "\n".join(as_markdown(result))
     assert table.count("\n| ") == len(HARMS) + 1

@@ -40,14 +40,14 @@ def model(run: Path, drawn: Dataset) -> Path:
 
 
 def test_int8_answers_nearly_the_same_in_a_third_of_the_size(model: Path, drawn: Dataset) -> None:
-    done = quantize(model, drawn, model.parent / "int8", most_lost=1)
+    done = quantize(model, drawn, model.parent / "int8", max_loss=1)
     faces = drawn.split("test").pixels
-    whole, small = open_predictor(model)(faces), open_predictor(done.directory)(faces)
+    whole, small = (open_predictor(path)(faces)["labels"] for path in (model, done.directory))
     assert np.abs(whole - small).mean() < 0.05
     assert done.comparison.size_ratio < 0.4
     manifest = load_manifest(done.directory)
     assert (manifest.precision, manifest.name) == ("int8", "int8")
-    assert manifest.training["quantization"]["from_version"] == load_manifest(model).version
+    assert manifest.training.quantization.from_version == load_manifest(model).version
     assert "## INT8" in (done.directory / "card.md").read_text()
     graph = onnx.load(done.directory / "model.onnx")
     kinds = [node.op_type for node in graph.graph.node]
@@ -71,8 +71,8 @@ def test_one_odd_calibration_face_does_not_make_the_steps_coarse_for_all(tmp_pat
 
 def test_int8_that_loses_too_much_is_refused_and_nothing_written(model: Path, drawn: Dataset) -> None:
     target = Path(shutil.copytree(model, model.parent / "kept"))
-    with pytest.raises(ExportRefused, match="--most-lost"):
-        quantize(model, drawn, target, most_lost=-1)
+    with pytest.raises(ExportRefused, match="--max-loss"):
+        quantize(model, drawn, target, max_loss=-1)
     assert load_manifest(target).precision == "fp32"
     assert [path.name for path in model.parent.iterdir() if path.name.startswith(".")] == []
 
@@ -123,7 +123,7 @@ def test_pruning_keeps_the_strongest_channels_where_they_belong(run: Path) -> No
                 after.set_weights([gamma, beta, mean, variance])
     _copy_kept_channels(whole, narrow)
     faces = np.random.default_rng(0).integers(0, 256, (4, 48, 48), dtype=np.uint8)
-    assert np.allclose(keras_predictor(whole)(faces), keras_predictor(narrow)(faces), atol=1e-5)
+    assert np.allclose(keras_predictor(whole)(faces)["labels"], keras_predictor(narrow)(faces)["labels"], atol=1e-5)
 
 
 def test_a_pruned_run_is_smaller_and_a_run_like_any_other(run: Path, drawn: Dataset) -> None:

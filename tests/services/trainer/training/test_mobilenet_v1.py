@@ -10,7 +10,7 @@ from keras import layers
 from services.trainer.errors import ConfigError
 from services.trainer.training.mobilenet_v1 import load_tflite, mobilenet_v1
 from services.trainer.training.networks import build
-from services.trainer.training.predictors import keras_answers
+from services.trainer.training.predictors import keras_predictor
 from tests.drawn import draw_face
 
 pytestmark = pytest.mark.filterwarnings(
@@ -51,7 +51,7 @@ def test_it_answers_as_the_file_does(elsewhere: keras.Model, rng: np.random.Gene
     large = layers.Resizing(224, 224)(faces[..., np.newaxis].astype(np.float32))
     bgr = np.repeat(np.asarray(large), 3, axis=-1) - np.array([103.939, 116.779, 123.68], np.float32)
     expected = elsewhere.predict_on_batch(bgr)
-    for answer in keras_answers(model)(faces):
+    for answer in keras_predictor(model)(faces).values():
         assert np.allclose(answer, expected, atol=1e-3)
 
 

@@ -52,7 +52,7 @@ def test_teachers_say_the_mean_over_views_of_a_face_and_their_mirror_images(
     assert taught.train.sum(axis=-1) == pytest.approx(1, abs=1e-5)
     assert (taught.train[:, 0] == taught.train[:, 1]).all()  # a teacher with one answer gives it to both
     assert np.abs(taught.train - mirrored.train).max() < 0.02  # shifted views are not quite mirror images
-    assert np.abs(taught.train[:, 0] - open_predictor(teacher)(drawn.split("train").pixels)).max() > 1e-4
+    assert np.abs(taught.train[:, 0] - open_predictor(teacher)(drawn.split("train").pixels)["labels"]).max() > 1e-4
     assert np.allclose(taught.faces[:, 0], taught.train[:20, 0], atol=0.02)  # the same faces, framed
 
 

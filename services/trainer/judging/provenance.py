@@ -1,0 +1,104 @@
+"""Where a model comes from, in words for its card: weights, data, teachers, and their terms."""
+
+from typing import Final
+
+from services.trainer.data.dataset import FER2013
+from services.trainer.training.config import TargetConfig, TrainConfig
+from shared.manifest import ModelManifest, Source, Training
+
+# Weights that the trainer can start from, by the hash of their file.
+_KNOWN: Final = {
+    "sha256:37dabf4f1da9f816f1413d236ee9d9e4ac24686c44450fb64f05b307f1b1a7dc": (
+        "EmotiEffLib's `mobilenet_7.tflite` (Apache-2.0 upstream; trained on VGGFace2 and AffectNet, which their authors "
+        "give for research)"
+    ),
+    "imagenet": "keras.applications (Apache-2.0; trained on ImageNet, which is given for research)",
+}
+_FAIRFACE: Final = "FairFace (Karkkainen and Joo 2021, CC BY 4.0)"
+
+
+def origin(training: Training) -> str:
+    """What the weights were before training."""
+    if training.init_sha256:
+        return f"the weights of another run (`sha256:{training.init_sha256}`)"
+    if training.pretrained:
+        return f"the weights of {_known(training.pretrained)}"
+    return "random weights"
+
+
+def limits(data: str) -> str:
+    """What is known of the faces, up to the point that nothing is known of groups of people."""
+    if data == FER2013:
+        return (
+            "FER2013's labels are noisy: people agree with them on about 65 % of the images. Its faces came from web "
+            "searches in 2013 for words of emotion; ages, skin tones, poses and cultures are unevenly represented and not "
+            "labelled"
+        )
+    return (
+        f"Its faces and labels are those of {data}, about which this trainer knows nothing; how right the labels are, and "
+        "how often the data shows whom, was not measured"
+    )
+
+
+def targets(training: Training) -> str:
+    """What the network was told is right: whoever compares with FER2013 alone must know the votes' part in it."""
+    config = TrainConfig.model_validate(training.config)
+    people = config.people
+    parts = [f"Its targets were {_target(config.target)}."]
+    if people is not None:
+        parts = [f"The targets of `labels` were {_target(config.target)}; of `people`, {_target(people)}."]
+    if training.teachers_sha256:
+        named = ", ".join(f"{teacher.name} (`{teacher.sha256[:12]}…`)" for teacher in training.teachers)
+        unnamed = ", ".join(f"`sha256:{sha256}`" for sha256 in training.teachers_sha256)
+        parts.append(f"The teachers were {named or unnamed}.")
+    if training.faces is not None:
+        parts.append(
+            f"{config.unlabeled_share:.0%} of the faces came from {_faces(training.faces)}, labelled by the teachers alone."
+        )
+    if config.target.drop_not_a_face:
+        parts.append("Images that at least half of the raters call no face were left out.")
+    return " ".join(parts)
+
+
+def terms(manifest: ModelManifest, data: str) -> str:
+    """The terms of the weights, and of everything that they were made from."""
+    training = manifest.training
+    parts = [f"Weights: {_licence(manifest)}."]
+    if data == FER2013:
+        parts.append(
+            "FER2013 was published for research; its images are not part of this repository, "
+            "and whoever retrains must hold them under its terms. FER+ votes: MIT."
+        )
+    else:
+        parts.append(f"The images of {data} are not part of this model; whoever collected them sets their terms.")
+    started = {teacher.pretrained for teacher in training.teachers if teacher.pretrained}
+    parts += [f"Its teachers began with the weights of {_known(weights)}." for weights in sorted(started)]
+    if training.faces is not None:
+        parts.append(f"Faces without labels: {_faces(training.faces)}; not part of this repository.")
+    return " ".join(parts)
+
+
+def _target(target: TargetConfig) -> str:
+    label = target.original_weight
+    shares = [f"the original label for {label:.0%}"] if label else []
+    if label < 1:
+        shares.append(f"the share of FER+'s votes, where there are any, for {1 - label:.0%}")
+    text = "the original label" if label == 1 else ", ".join(shares)
+    if target.label_smoothing:
+        text += f", smoothed by {target.label_smoothing}"
+    if target.teacher_weight:
+        text += f"; {target.teacher_weight:.0%} of that gave way to the teachers' predictions"
+    return text
+
+
+def _licence(manifest: ModelManifest) -> str:
+    pretrained = manifest.training.pretrained
+    return f"under the terms of those they began with, {_known(pretrained)}" if pretrained else manifest.license
+
+
+def _known(weights: str) -> str:
+    return _KNOWN.get(weights, f"`{weights}`")
+
+
+def _faces(faces: Source) -> str:
+    return _FAIRFACE if "fairface" in faces.name.lower() else faces.name

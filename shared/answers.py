@@ -1,0 +1,61 @@
+"""Whose view of a face a model gives, and for which expected shares of the emotions."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.emotions import EMOTIONS
+from shared.errors import UnusablePrior
+
+# people: as FER+'s raters see a face. labels: as FER2013 labels it.
+AnswerName: TypeAlias = Literal["people", "labels"]
+ANSWERS: Final[tuple[AnswerName, ...]] = ("people", "labels")  # the default is the first that a model has
+
+# natural: as often as in training. balanced: rare emotions get a better chance. Or seven expected shares, model order.
+PriorName: TypeAlias = Literal["natural", "balanced"]
+Prior: TypeAlias = PriorName | Sequence[float]
+
+# balanced divides by this power of the training shares: 1 would expect disgust as often as happy, and see it too often.
+BALANCE_STRENGTH: Final = 0.5
+# An emotion that training never showed cannot be divided by its share.
+_SMALLEST_SHARE: Final = 1e-4
+
+
+def default_answer(names: Iterable[AnswerName]) -> AnswerName:
+    """The answer that a model gives unless another is asked for: people, where it has that."""
+    present = set(names)
+    return next(name for name in ANSWERS if name in present)
+
+
+def with_prior(
+    probabilities: npt.NDArray[np.float32], prior: Prior, frequencies: Sequence[float], strength: float
+) -> npt.NDArray[np.float32]:
+    """Probabilities (N, 7) learnt where the emotions had the shares `frequencies`, for other expected shares.
+
+    `strength` is the power of the frequencies that "balanced" divides by. Raises UnusablePrior when `prior` is
+    neither a name nor seven finite shares of at least 0 with a positive sum.
+    """
+    if prior == "natural":
+        return probabilities
+    learnt = np.maximum(np.asarray(frequencies, np.float64), _SMALLEST_SHARE)
+    factors = learnt**-strength if prior == "balanced" else expected_shares(prior) / learnt
+    weighted = probabilities * factors
+    total = weighted.sum(axis=1, keepdims=True)
+    # All that is expected may have the probability 0: then the expectation is the answer.
+    answered = np.where(total > 0, weighted / np.where(total > 0, total, 1), factors * learnt)
+    return np.asarray(answered / answered.sum(axis=1, keepdims=True), np.float32)
+
+
+def expected_shares(prior: Prior) -> npt.NDArray[np.float64]:
+    """Seven shares that sum to 1. Raises UnusablePrior when `prior` is not seven shares."""
+    try:
+        shares = np.asarray(prior, np.float64)
+    except ValueError as error:
+        raise UnusablePrior(f"'{prior}' is no prior; give natural, balanced or seven shares.") from error
+    if shares.shape != (len(EMOTIONS),):
+        raise UnusablePrior(f"A prior has {len(EMOTIONS)} shares, in the order {', '.join(EMOTIONS)}.")
+    if not np.isfinite(shares).all() or (shares < 0).any() or shares.sum() <= 0:
+        raise UnusablePrior("The shares of a prior are finite numbers of at least 0, and not all 0.")
+    return np.asarray(shares / shares.sum())

@@ -11,7 +11,7 @@ from keras import layers
 
 from services.trainer.errors import ConfigError
 from services.trainer.training.normalization import unfold
-from services.trainer.training.predictors import keras_answers, open_predictor
+from services.trainer.training.predictors import HEADS, for_head, keras_predictor, open_predictor
 from shared.manifest import MANIFEST_FILE, MODEL_FILE, sha256_of
 
 _LEAST_AGREEMENT: Final = 0.9  # of the most likely emotions; rounding to INT8 and temperature change a few
@@ -60,7 +60,8 @@ def _from_onnx(model: keras.Model, directory: Path, faces: npt.NDArray[np.uint8]
         head.set_weights(list(dense[min(number, len(dense) - 1)]))
     unfold(model, pairs, biases, faces)
     some = faces[:512]
-    agreement = float((keras_answers(model)(some)[0].argmax(1) == predict(some).argmax(1)).mean())
+    ours, theirs = (for_head(read(some), HEADS[0]).argmax(1) for read in (keras_predictor(model), predict))
+    agreement = float((ours == theirs).mean())
     if agreement < _LEAST_AGREEMENT:
         raise ValueError(f"read back, it agrees with itself on {agreement:.0%} of faces")
 

@@ -1,7 +1,8 @@
-"""Drawn pictures: boxes, labels and the file they are encoded to."""
+"""What is drawn on an annotated picture can be read."""
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from shared.analyzer import Face
@@ -9,39 +10,88 @@ from shared.annotate import annotate, encode
 from shared.boxes import PixelBox
 from shared.emotions import EMOTION_COLORS, EMOTIONS
 
-GREY = np.full((240, 320, 3), 128, np.uint8)
+Picture = npt.NDArray[np.uint8]
 
 
-def face(box: PixelBox, emotion: str = "happy") -> Face:
-    return Face(box, 0.9, tuple(0.7 if name == emotion else 0.05 for name in EMOTIONS))
+def face(emotion: str, x: int, y: int, width: int, height: int) -> Face:
+    probabilities = [0.05] * len(EMOTIONS)
+    probabilities[EMOTIONS.index(emotion)] = 0.7
+    return Face(PixelBox(x, y, width, height), 0.9, tuple(probabilities))
 
 
-def count_of(image: np.ndarray, emotion: str) -> int:
-    red, green, blue = bytes.fromhex(EMOTION_COLORS[emotion][1:])
-    return int((image == (blue, green, red)).all(axis=2).sum())
+def ground(width: int, height: int, grey: int = 30) -> Picture:
+    return np.full((height, width, 3), grey, np.uint8)
+
+
+def of_color(picture: Picture, emotion: str) -> npt.NDArray[np.bool_]:
+    """Where the picture has exactly an emotion's colour."""
+    color = tuple(bytes.fromhex(EMOTION_COLORS[emotion][1:]))[::-1]
+    return np.asarray((picture == color).all(axis=2))
+
+
+@pytest.mark.parametrize("place", [(0, 0), (540, 0), (0, 380), (540, 380), (270, 190)])
+def test_the_label_lies_at_or_in_its_box_wherever_that_is(place: tuple[int, int]) -> None:
+    picture = annotate(ground(640, 480), (face("happy", *place, 100, 100),))
+    rows, columns = np.nonzero((picture != 30).any(axis=2))
+    assert place[0] - 4 <= columns.min()
+    assert columns.max() <= place[0] + 100 + 4
+    assert rows.min() >= place[1] - 30
+    assert rows.max() <= place[1] + 130
+
+
+def test_a_label_covers_no_other_face_and_no_other_label() -> None:
+    faces = (face("happy", 100, 100, 120, 120), face("angry", 110, 235, 120, 120), face("sad", 240, 235, 120, 120))
+    alone = [of_color(annotate(ground(640, 480), (one,)), one.emotion).sum() for one in faces]
+    picture = annotate(ground(640, 480), faces)
+    assert not of_color(picture, "angry")[104:216, 104:216].any()
+    assert not of_color(picture, "sad")[239:351, 114:226].any()
+    for one, count in zip(faces, alone, strict=True):
+        assert of_color(picture, one.emotion).sum() > 0.95 * count, f"the label of {one.emotion} is covered"
+
+
+def test_a_name_that_does_not_fit_gives_way_to_a_number() -> None:
+    crowd = tuple(face("surprise", 30 * n % 600, 30 * (30 * n // 600), 28, 28) for n in range(320))
+    named = of_color(annotate(ground(600, 480), (face("surprise", 285, 225, 28, 28),)), "surprise")
+    in_a_crowd = of_color(annotate(ground(600, 480), crowd), "surprise")[225:253, 285:313]
+    assert named.sum() > 600
+    assert 100 < in_a_crowd.sum() < 500
+
+
+def test_neutral_is_seen_on_grey() -> None:
+    color = bytes.fromhex(EMOTION_COLORS["neutral"][1:])
+    plain = np.tile(np.array(list(color[::-1]), np.uint8), (480, 640, 1))
+    picture = annotate(plain.copy(), (face("neutral", 200, 200, 100, 100),))
+    edge = picture[250, 190:310].astype(int)
+    assert np.abs(edge - plain[0, 0]).sum(axis=1).max() > 200
+
+
+def test_lines_and_type_grow_with_the_picture() -> None:
+    def drawn(scale: int) -> float:
+        box = (20 * scale, 20 * scale, 40 * scale, 40 * scale)
+        return float((annotate(ground(100 * scale, 100 * scale), (face("fear", *box),)) != 30).any(axis=2).mean())
+
+    assert drawn(40) == pytest.approx(drawn(10), rel=0.3)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 400), (400, 16)])
+def test_the_smallest_and_the_narrowest_pictures_are_drawn_on(size: tuple[int, int]) -> None:
+    picture = annotate(ground(*size), (face("disgust", 2, 2, 9, 9),))
+    assert picture.shape == (size[1], size[0], 3)
+    assert (picture != 30).any()
 
 
 @pytest.mark.parametrize("emotion", EMOTIONS)
-def test_each_emotion_is_drawn_in_its_colour(emotion: str) -> None:
-    drawn = annotate(GREY.copy(), (face(PixelBox(100, 80, 90, 90), emotion),))
-    assert drawn.shape == GREY.shape
-    assert count_of(drawn, emotion) > 4 * 90 * 0.8
-
-
-@pytest.mark.parametrize(
-    "box", [PixelBox(0, 0, 40, 40), PixelBox(280, 200, 40, 40), PixelBox(0, 0, 320, 240), PixelBox(319, 239, 1, 1)]
-)
-def test_a_face_anywhere_is_drawn_inside_the_picture(box: PixelBox) -> None:
-    drawn = annotate(GREY.copy(), (face(box),))
-    assert count_of(drawn, "happy") > 100
+def test_each_emotion_is_drawn_in_its_color(emotion: str) -> None:
+    drawn = annotate(ground(320, 240), (face(emotion, 100, 80, 90, 90),))
+    assert of_color(drawn, emotion).sum() > 4 * 90 * 0.8
 
 
 def test_a_picture_without_faces_is_unchanged() -> None:
-    assert (annotate(GREY.copy(), ()) == GREY).all()
+    assert (annotate(ground(320, 240), ()) == ground(320, 240)).all()
 
 
 def test_a_png_gives_the_very_pixels_back_and_a_jpeg_nearly() -> None:
-    noise = np.random.default_rng(0).integers(100, 156, GREY.shape, np.uint8)
+    noise = np.random.default_rng(0).integers(100, 156, (240, 320, 3), np.uint8)
     as_png, as_jpeg = (cv2.imdecode(np.frombuffer(encode(noise, kind), np.uint8), 1) for kind in ("png", "jpeg"))
     assert (as_png == noise).all()
     assert np.abs(as_jpeg.astype(int) - noise).mean() < 15

@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 import cv2
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 from PIL import Image
 
 from shared.errors import (
@@ -87,15 +88,21 @@ def decode(data: bytes, limits: ImageLimits, reserve: Callable[[int], None] = la
 
 def memory_bytes(encoded: Encoded, limits: ImageLimits) -> int:
     """The most memory that decoding takes beside the file itself, known from its header."""
-    longest = max(encoded.width, encoded.height)
-    shrinks = max(1, longest // limits.target_side_px)
-    draft = 1
-    if encoded.kind == "JPEG":  # decoded at a half, a quarter or an eighth of its size
-        draft = next(scale for scale in (8, 4, 2, 1) if scale <= shrinks)
-    decoded = encoded.pixels // draft**2
+    shrinks = _reduction(encoded, limits)
+    decoded = encoded.pixels // _draft(encoded, limits) ** 2
     reduced = encoded.pixels // shrinks**2
     # The decoder's own picture; then the reduced one as BGR, and upright. A few megabytes for bands and tables.
     return decoded * encoded.bytes_per_pixel + encoded.coefficients_bytes + 6 * reduced + len(encoded.data) + 2**22
+
+
+def _reduction(encoded: Encoded, limits: ImageLimits) -> int:
+    return max(1, max(encoded.width, encoded.height) // limits.target_side_px)
+
+
+def _draft(encoded: Encoded, limits: ImageLimits) -> int:
+    """JPEGs are decoded at a half, a quarter or an eighth of their size."""
+    reduction = _reduction(encoded, limits)
+    return next(scale for scale in (8, 4, 2, 1) if scale <= reduction) if encoded.kind == "JPEG" else 1
 
 
 def _check_size(encoded: Encoded, limits: ImageLimits) -> None:
@@ -111,6 +118,19 @@ def _check_size(encoded: Encoded, limits: ImageLimits) -> None:
         )
 
 
+def _jpeg(encoded: Encoded, limits: ImageLimits) -> BgrImage:
+    """By libjpeg-turbo, straight to BGR: the same pixels as Pillow's. Pillow gets what it is not at ease with."""
+    draft = _draft(encoded, limits)
+    height, width = -(-encoded.height // draft), -(-encoded.width // draft)
+    try:
+        pixels = simplejpeg.decode_jpeg(encoded.data, "BGR", min_height=height, min_width=width)
+    except ValueError:  # CMYK, or damaged: Pillow says how badly
+        return _by_pillow(encoded, limits)
+    if pixels.shape != (height, width, 3):
+        return _by_pillow(encoded, limits)
+    return _shrunk(pixels, limits.target_side_px)
+
+
 def _by_pillow(encoded: Encoded, limits: ImageLimits) -> BgrImage:
     with Image.open(io.BytesIO(encoded.data), formats=[encoded.kind]) as image:
         return _loaded(image, encoded, limits)
@@ -124,9 +144,8 @@ def _avif(encoded: Encoded, limits: ImageLimits) -> BgrImage:
 def _loaded(image: Image.Image, encoded: Encoded, limits: ImageLimits) -> BgrImage:
     if image.size != (encoded.width, encoded.height):
         raise UndecodableImage(f"The {encoded.kind} image says two different sizes.")
-    reduction = max(1, max(image.size) // limits.target_side_px)
-    # JPEGs are decoded at a half, a quarter or an eighth of their size.
-    image.draft(None, (max(1, image.width // reduction), max(1, image.height // reduction)))
+    draft = _draft(encoded, limits)
+    image.draft(None, (image.width // draft, image.height // draft))
     image.load()
     return _as_bgr(_reduced(image, limits.target_side_px))
 
@@ -166,6 +185,7 @@ def _shrunk(pixels: npt.NDArray[np.uint8], target_side_px: int) -> BgrImage:
 
 
 _DECODERS: Final[dict[Kind, Callable[[Encoded, ImageLimits], BgrImage]]] = {
+    "JPEG": _jpeg,
     "WEBP": _webp,
     "HEIF": _heif,
     "AVIF": _avif,

@@ -13,6 +13,8 @@ from services.api.errors import DESCRIPTIONS, MEDIA_TYPE
 from services.api.schemas import Problem
 from services.api.upload import FIELD, FILES, ImageJson
 
+OCTETS: Final = "application/octet-stream"
+_BINARY: Final = {"type": "string", "format": "binary"}
 _EXAMPLE: Final = Path(__file__).parent / "web/example.jpg"
 
 
@@ -21,21 +23,25 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": DESCRIPTIONS[status], "model": Problem} for status in statuses}
 
 
+def binary(*media_types: str) -> dict[str, Any]:
+    """The `content` of bytes that have one of these types."""
+    return {media_type: {"schema": _BINARY} for media_type in media_types}
+
+
 def image_body() -> dict[str, Any]:
     """The `openapi_extra` of a route that takes an image in one of three forms."""
-    binary = {"type": "string", "format": "binary"}
-    form = {"type": "object", "required": [FIELD], "properties": {FIELD: binary}}
+    form = {"type": "object", "required": [FIELD], "properties": {FIELD: _BINARY}}
     content = {
         "multipart/form-data": {"schema": form},
         "application/json": {"schema": ImageJson.model_json_schema()},
-        "application/octet-stream": {"schema": binary},  # or any other type: the format is detected from the bytes
+        **binary(OCTETS),  # or any other type: the format is detected from the bytes
     }
     return {"requestBody": {"required": True, "content": content}}
 
 
 def batch_body() -> dict[str, Any]:
     """The `openapi_extra` of a route that takes a form of many images."""
-    files = {"type": "array", "items": {"type": "string", "format": "binary"}}
+    files = {"type": "array", "items": _BINARY, "minItems": 1}
     form = {"type": "object", "required": [FILES], "properties": {FILES: files}}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 

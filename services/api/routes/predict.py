@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from services.api.dependencies import ServiceDep
 from services.api.errors import INTERNAL, answer_to, log_fault
 from services.api.faults import InvalidParameter, PayloadTooLarge
-from services.api.openapi import batch_body, image_body, problems
+from services.api.openapi import OCTETS, batch_body, binary, image_body, problems
 from services.api.schemas import BatchItem, BatchPrediction, ModelName, Prediction, PredictQuery, in_ms
 from services.api.security import Authorized
 from services.api.service import Service
@@ -21,6 +21,7 @@ from shared.annotate import ImageKind
 T = TypeVar("T")
 router = APIRouter(tags=["predict"], dependencies=[Authorized])
 
+_DRAWN: Final = ("image/jpeg", "image/png", OCTETS)
 _PROBLEMS: Final = problems(400, 401, 408, 413, 415, 422, 500, 503)
 
 
@@ -81,19 +82,24 @@ async def predict_batch(request: Request, service: ServiceDep, options: OptionsD
     summary="The image with its faces drawn on it",
     response_class=Response,
     responses={
-        200: {"content": {"image/jpeg": {}, "image/png": {}}, "description": "The image at its full size."},
+        200: {"description": "The image at its full size.", "content": binary(*_DRAWN)},
         **_PROBLEMS,
     },
     openapi_extra=image_body(),
 )
 async def predict_annotated(request: Request, service: ServiceDep, options: OptionsDep) -> Response:
-    """Send the image as to /predict. The answer is a JPEG, or a PNG if `Accept` names image/png."""
+    """Send the image as to /predict. The answer is a JPEG, or a PNG if `Accept` names image/png.
+
+    With `Accept: application/octet-stream` the JPEG has that type, for generated clients that know no image types.
+    """
     service.ready()
-    kind: ImageKind = "png" if "image/png" in request.headers.get("accept", "") else "jpeg"
+    accepted = request.headers.get("accept", "")
+    kind: ImageKind = "png" if "image/png" in accepted else "jpeg"
+    media_type = OCTETS if OCTETS in accepted else f"image/{kind}"
     async with image_of(request, service) as data:
         analysis, drawn = await cancel_on_disconnect(request, service.annotate(data, options, kind))
     request.state.timings_ms = in_ms(analysis)
-    return Response(drawn, media_type=f"image/{kind}")
+    return Response(drawn, media_type=media_type)
 
 
 async def _batch_item(

@@ -1,0 +1,160 @@
+"""`python -m services.batch score INPUT… --out DIR`: read the faces of an archive."""
+
+import argparse
+import os
+import re
+import sys
+from dataclasses import fields
+
+from services.batch.job import Job
+from shared.errors import MienError
+
+_DEFAULT = Job()
+_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def main() -> int:
+    """Run the command; 2 with one line for an error that says what to do."""
+    try:
+        options = _parser().parse_args()
+        return _score(options)
+    except MienError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        print(
+            f"error: The package {error.name} is missing: pip install '.[batch]' installs what archives need.",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on with what is left", file=sys.stderr)
+        return 130
+
+
+def _score(options: argparse.Namespace) -> int:
+    from services.batch.commands import Request, described, score
+
+    given = {field.name: getattr(options, field.name) for field in fields(Job)}
+    given |= {name: os.path.abspath(given[name]) for name in ("model", "yunet_model")}  # workers start elsewhere
+    request = Request(
+        options.inputs, options.out, options.column, options.resume, options.csv, options.address, options.cpus
+    )
+    summary = score(Job(**given), request)
+    print(described(options.out, summary, options.csv, options.crops))
+    if broken := summary.errors["unreadable_archive"]:
+        print(
+            f"error: {broken} tar files could not be read to their end; the same command tries them again.",
+            file=sys.stderr,
+        )
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m services.batch", description="Read the faces of an archive.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    score = commands.add_parser("score", help="photos and films in, a table of faces out; goes on where it was stopped")
+    score.add_argument(
+        "inputs", nargs="+", metavar="INPUT",
+        help="a folder, a photo, a film, a tar file, a pattern, a list (.csv, .tsv, .parquet, .txt), or a URL of these",
+    )  # fmt: skip
+    score.add_argument("--out", required=True, help="folder or URL to write to")
+    score.add_argument(
+        "--resume", action="store_true", help="go on although the output has rows of another model or other options"
+    )
+    score.add_argument("--csv", action="store_true", help="write faces.csv too")
+    score.add_argument("--crops", action="store_true", help="write the faces as the trainer's prepare reads them")
+    score.add_argument("--column", help="column of a list that holds the paths")
+    score.add_argument(
+        "--address", help="Ray cluster, HOST:PORT or auto (%(default)s)", default=os.environ.get("RAY_ADDRESS")
+    )
+    score.add_argument("--cpus", type=_count, help="cores to use; all without it")
+    _add_film(score)
+    _add_reading(score)
+    return parser
+
+
+def _add_film(score: argparse.ArgumentParser) -> None:
+    film = score.add_argument_group("films")
+    film.add_argument(
+        "--every",
+        dest="every_s",
+        type=_seconds,
+        metavar="TIME",
+        help="one frame each so often, as in 0.2s; all without it",
+    )
+    film.add_argument(
+        "--from", dest="from_s", type=_seconds, default=0.0, metavar="TIME", help="first time, as in 90s or 1:30"
+    )
+    film.add_argument("--to", dest="to_s", type=_seconds, metavar="TIME", help="time before which to end")
+    film.add_argument(
+        "--smoothing", dest="smoothing_s", type=_seconds, default=0.5, metavar="TIME",
+        help="width of the centred window over which probabilities are smoothed; 0 smooths nothing (%(default)s s)",
+    )  # fmt: skip
+
+
+def _add_reading(score: argparse.ArgumentParser) -> None:
+    reading = score.add_argument_group("reading")
+    set_to = os.environ.get
+    reading.add_argument("--model", default=set_to("MIEN_MODEL", _DEFAULT.model), help="model directory (%(default)s)")
+    reading.add_argument(
+        "--detector",
+        choices=("auto", "haar", "yunet"),
+        default=set_to("MIEN_DETECTOR", _DEFAULT.detector),
+        help="(%(default)s)",
+    )
+    reading.add_argument(
+        "--yunet-model", default=set_to("MIEN_YUNET_MODEL", _DEFAULT.yunet_model), help="YuNet's file (%(default)s)"
+    )
+    reading.add_argument(
+        "--detect-side-px",
+        type=_count,
+        default=_DEFAULT.detect_side_px,
+        help="longest side at which faces are searched (%(default)s)",
+    )
+    reading.add_argument("--flip", action="store_true", help="read each face with its mirror image, at twice the time")
+    reading.add_argument(
+        "--max-faces",
+        type=_count,
+        default=_DEFAULT.max_faces,
+        help="most faces of a picture, the largest first (%(default)s)",
+    )
+    reading.add_argument(
+        "--min-confidence",
+        type=_share,
+        default=_DEFAULT.min_confidence,
+        help="least confidence of a face (%(default)s)",
+    )
+
+
+def _seconds(text: str) -> float:
+    """A length of time: 0.2s, 200ms, 5min, 1:30, 1:02:03.5."""
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|)", text):
+        return float(found[1]) * _UNITS[found[2]]
+    if re.fullmatch(r"(\d+:)?\d{1,2}:\d{1,2}(\.\d+)?", text):
+        total = 0.0
+        for part in text.split(":"):
+            total = total * 60 + float(part)
+        return total
+    raise argparse.ArgumentTypeError(f"'{text}' is no time; write 0.2s, 200ms, 5min or 1:02:03")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of 1 or more")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from 0 to 1")
+    return share
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""Shards through Ray Data: on this machine's cores, or on those of a cluster."""
+
+import logging
+import os
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from services.batch.errors import BatchError, ClusterError, OutputError
+from services.batch.job import Job, open_reader
+from services.batch.plan import Shard, finished
+from services.batch.scoring import Scorer
+from services.batch.storage import Output
+from shared.errors import MienError, ModelError
+
+_SHARDS_A_CORE: Final = 100  # in one pass; the next begins with the workers that there are then
+_BARREN_PASSES: Final = 3  # passes in a row without a finished shard, after which the cluster is at fault
+_STORE_BYTES: Final = 100 * 2**20  # of Ray's object store on this machine: only the names of shards travel
+_REACH_S: Final = 5.0
+_REPORT_S: Final = 0.5
+
+Watch: TypeAlias = Callable[[dict[str, tuple[float, int]]], None]  # by shard: share done, pictures so far
+
+
+@contextmanager
+def ray_running(address: str | None, cpus: int | None) -> Iterator[int]:
+    """Ray for as long as the block lasts, and how many cores it has. Raises ClusterError.
+
+    Without `address` a Ray of our own is started on this machine, with `cpus` cores; nothing leaves the machine.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    if address and address != "auto":
+        _check_reachable(address)
+    import ray  # takes a second, and needs the variables above
+
+    mine = not ray.is_initialized()
+    if mine:
+        _start(address, cpus)
+    try:
+        cores = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call] # Ray annotates in part
+        if cores < 1:
+            raise ClusterError(f"The Ray cluster at {address} has no cores. Add a node with `ray start --address`.")
+        yield min(cores, cpus) if cpus else cores
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def _start(address: str | None, cpus: int | None) -> None:
+    import ray
+
+    own: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
+    try:
+        ray.init(address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **({} if address else own))
+    except Exception as error:  # of many kinds: no such cluster, another version of Ray or Python, no free memory
+        said = str(error).strip().splitlines()
+        fix = "Start one with `ray start --head`, or leave --address out." if address else "See Ray's logs in /tmp/ray."
+        where = f" at {address}" if address else ""
+        raise ClusterError(f"Ray cannot be used{where}: {said[0] if said else type(error).__name__} {fix}") from error
+
+
+def _check_reachable(address: str) -> None:
+    """Ask the port, as Ray itself waits for minutes. Raises ClusterError."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise ClusterError(f"--address is HOST:PORT, as in 10.0.0.1:6379, or auto; not {address}.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S).close()
+    except OSError as error:
+        raise ClusterError(
+            f"No Ray cluster answers at {address} ({error.strerror or error}). Start one with `ray start --head --port={port}`."
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Scores shards on `cores` workers, each with an analyzer of its own."""
+
+    job: Job
+    output: Output
+    model_sha256: str
+    cores: int
+
+    def score(self, shards: Sequence[Shard], watch: Watch) -> None:
+        """Score every one of `shards`; `watch` is told every half second how far each is.
+
+        A worker that is lost with its node costs its shards of that moment, which are scored by the others: a pass
+        goes on without it, and passes follow until every shard is finished. Raises OutputError when the output cannot
+        be written, ModelError when a machine has another model, ClusterError when no worker gets anything done.
+        """
+        import ray
+
+        progress = ray.remote(num_cpus=0)(_Progress).remote()
+        left, barren = list(shards), 0
+        with _watching(progress, watch):
+            while left and barren < _BARREN_PASSES:
+                tried = left[: _SHARDS_A_CORE * self.cores]
+                scored = self._pass(tried, progress)
+                scored |= finished(self.output)
+                before, left = len(left), [shard for shard in left if shard.id not in scored]
+                barren = barren + 1 if len(left) == before else 0
+        if left:
+            raise ClusterError(
+                f"The cluster's workers end without finishing a shard; {len(left)} are left. See Ray's logs; what was written stays."
+            )
+
+    def _pass(self, shards: Sequence[Shard], progress: Any) -> set[str]:
+        """The ids of the shards that were scored."""
+        import ray
+        from ray.data import ActorPoolStrategy, DataContext
+        from ray.exceptions import RayError
+
+        context = DataContext.get_current()
+        context.enable_progress_bars = False
+        context.max_errored_blocks = -1  # a lost worker's shards; they are missing from what is finished
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL + 1)
+        size = min(self.cores, len(shards))
+        items = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
+        with warnings.catch_warnings():
+            # Ray 2.60 to 2.63 name no other way to say it; pyproject.toml keeps below 2.64.
+            warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+            dataset = items.map(
+                _Worker,  # type: ignore[arg-type] # Ray takes classes too
+                fn_constructor_args=(self.job, self.output, self.model_sha256, progress),
+                compute=ActorPoolStrategy(size=size),
+                num_cpus=1,
+                # A worker that waits for its lost node to come back would hold its shards for ever.
+                max_restarts=0,
+                max_task_retries=0,
+            )
+        scored = set()
+        try:
+            for row in dataset.iter_rows():
+                if row["fault"]:
+                    raise _Fault(row["fault"], row["model"])
+                scored.add(row["id"])
+        except _Fault as fault:
+            raise (ModelError if fault.model else OutputError)(str(fault)) from None
+        except RayError:
+            pass  # every worker was lost, or those that held results: what is finished counts
+        return scored
+
+
+class _Fault(Exception):
+    def __init__(self, said: str, model: bool) -> None:
+        super().__init__(said)
+        self.model = model
+
+
+class _Worker:
+    """One core's worker, with its analyzer; faults that concern the whole job travel as rows."""
+
+    def __init__(self, job: Job, output: Output, model_sha256: str, progress: Any) -> None:
+        import cv2
+        import pyarrow as pa
+
+        cv2.setNumThreads(1)  # Ray gives each worker a core
+        pa.set_cpu_count(1)
+        self._progress, self._fault, self._told_s = progress, "", 0.0
+        try:
+            analyzer = open_reader(job)
+            if analyzer.manifest.sha256 != model_sha256:
+                raise ModelError(
+                    f"{job.model} is another model than on the machine that asks; install the same on all."
+                )
+            self._scorer = Scorer(job, output, analyzer)
+        except MienError as error:
+            self._fault = f"On {socket.gethostname()}: {error}"
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        shard = row["shard"]
+        if self._fault:
+            return {"id": shard.id, "fault": self._fault, "model": True}
+        try:
+            self._scorer.score(shard, lambda share, pictures: self._tell(shard.id, share, pictures))
+        except BatchError as error:
+            return {"id": shard.id, "fault": str(error), "model": False}
+        return {"id": shard.id, "fault": "", "model": False}
+
+    def _tell(self, shard: str, share: float, pictures: int) -> None:
+        if share >= 1 or time.monotonic() - self._told_s > _REPORT_S:
+            self._told_s = time.monotonic()
+            self._progress.tell.remote(shard, share, pictures)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Where workers say how far they are."""
+
+    told: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    def tell(self, shard: str, share: float, pictures: int) -> None:
+        self.told[shard] = (share, pictures)
+
+    def take(self) -> dict[str, tuple[float, int]]:
+        told, self.told = self.told, {}
+        return told
+
+
+@contextmanager
+def _watching(progress: Any, watch: Watch) -> Iterator[None]:
+    import ray
+    from ray.exceptions import RayError
+
+    stop = threading.Event()
+
+    def follow() -> None:
+        while not stop.wait(_REPORT_S):
+            try:
+                watch(ray.get(progress.take.remote(), timeout=_REACH_S))
+            except RayError:
+                continue  # only the bar stands still
+
+    thread = threading.Thread(target=follow, name="mien-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        with suppress(RayError):
+            watch(ray.get(progress.take.remote(), timeout=_REACH_S))

@@ -1,0 +1,43 @@
+"""The bar: how much of the job is done, how fast, and how long it will still take."""
+
+import sys
+from collections.abc import Sequence
+from typing import Never, Self
+
+from tqdm import tqdm
+
+from services.batch.plan import Shard
+
+
+class Bar:
+    """Follows shards by their bytes, where the listing gave them, and pictures by their number."""
+
+    def __init__(self, shards: Sequence[Shard], done: set[str]) -> None:
+        known = all(shard.bytes for shard in shards)
+        self._weights = {shard.id: shard.bytes if known else shard.sources for shard in shards}
+        self._total = sum(self._weights.values()) or 1
+        self._before = sum(self._weights[name] for name in done if name in self._weights) / self._total
+        self._shares = dict.fromkeys(done, 1.0)
+        self._pictures: dict[str, int] = {}
+        self._bar: tqdm[Never] = tqdm(
+            total=1.0, initial=self._before, smoothing=0, file=sys.stderr, disable=None,
+            bar_format="{percentage:3.0f}% |{bar}|{postfix}, {elapsed} gone, {remaining} left",
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def update(self, told: dict[str, tuple[float, int]]) -> None:
+        """Take what workers said: by shard, the share that is done and the pictures so far."""
+        for shard, (share, pictures) in told.items():
+            self._shares[shard], self._pictures[shard] = share, pictures
+        if self._bar.disable:
+            return
+        done = sum(self._weights[name] * share for name, share in self._shares.items() if name in self._weights)
+        seconds, total = self._bar.format_dict["elapsed"], sum(self._pictures.values())
+        self._bar.set_postfix_str(f"{total:,} pictures, {total / seconds if seconds else 0:.0f}/s", refresh=False)
+        self._bar.n = done / self._total
+        self._bar.refresh()
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()

@@ -1,0 +1,80 @@
+"""Frames come with their own times, upright, each once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.batch.errors import UndecodableVideo, VideoCutShort
+from services.batch.films import Frame, Span, frames
+from shared.errors import ImageTooLarge
+from shared.pipeline.decode import ImageLimits
+from tests.services.batch.conftest import square, write_film
+
+# As ffmpeg writes where the rate varies: gaps of .12, .08, .1 and then half seconds.
+VARIABLE = [0, 0.12, 0.2, *(round(0.3 + n / 10, 1) for n in range(8)), *(1.5 + n / 2 for n in range(8))]
+
+
+def read(film: Path, span: Span | None = None) -> list[Frame]:
+    return list(frames(str(film), span or Span(), ImageLimits()))
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
+def test_every_frame_has_the_time_at_which_it_is_shown(tmp_path: Path, ending: str) -> None:
+    times = VARIABLE if ending != "avi" else [n / 25 for n in range(20)]  # AVI knows one rate only
+    got = read(write_film(tmp_path / f"film.{ending}", times))
+    assert [frame.number for frame in got] == list(range(len(times)))
+    assert [frame.time_s for frame in got] == pytest.approx(times, abs=0.002)
+
+
+def test_a_film_s_clock_begins_where_a_player_s_does(tmp_path: Path) -> None:
+    got = read(write_film(tmp_path / "film.ts", [5 + n / 25 for n in range(10)]))
+    assert [frame.time_s for frame in got] == pytest.approx([n / 25 for n in range(10)], abs=0.002)
+
+
+def test_every_so_often_takes_one_frame_a_step_and_doubles_none(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "film.mp4", VARIABLE)
+    got = read(film, Span(every_s=0.2))
+    assert [frame.time_s for frame in got] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5])
+    assert got[1].number == 2  # numbers count the film's frames, not those taken
+
+
+def test_from_and_to_keep_the_film_s_own_numbers_and_times(tmp_path: Path) -> None:
+    got = read(write_film(tmp_path / "film.mp4", VARIABLE), Span(from_s=0.3, to_s=1.0))
+    assert [(frame.number, frame.time_s) for frame in got] == [(3 + n, pytest.approx(0.3 + n / 10)) for n in range(7)]
+
+
+@pytest.mark.parametrize(("rotation", "where"), [(0, (20, 10)), (90, (10, 46)), (180, (46, 24)), (-90, (24, 20))])
+def test_rotation_metadata_is_obeyed(tmp_path: Path, rotation: int, where: tuple[int, int]) -> None:
+    (frame,) = read(write_film(tmp_path / "film.mp4", [0], lambda _: square(20, 10), rotation))
+    rows, columns = np.nonzero(frame.picture.pixels.max(axis=2) > 128)
+    assert (columns.min(), rows.min()) == pytest.approx(where, abs=2)
+    assert (frame.picture.width, frame.picture.height) == ((96, 64) if rotation in (0, 180) else (64, 96))
+
+
+def test_what_is_no_film_is_told(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"no film" * 100)
+    (tmp_path / "empty.mp4").touch()
+    for name in ("film.mp4", "empty.mp4"):
+        with pytest.raises(UndecodableVideo, match="not a film"):
+            read(tmp_path / name)
+    with pytest.raises(ImageTooLarge):
+        list(frames(str(write_film(tmp_path / "a.mp4", [0])), Span(), ImageLimits(max_pixels=1000)))
+
+
+def test_a_film_that_is_cut_short_gives_its_frames_and_then_says_so(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    film = write_film(
+        tmp_path / "a.mkv", [n / 25 for n in range(100)], lambda _: rng.integers(0, 255, (64, 96, 3), np.uint8)
+    )
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    got = []
+    with pytest.raises(VideoCutShort, match="ends after"):
+        got.extend(frame.number for frame in frames(str(film), Span(), ImageLimits()))
+    assert 20 < len(got) < 80
+
+
+def test_large_frames_are_reduced_and_say_how_large_they_are_displayed(tmp_path: Path) -> None:
+    (frame,) = read(write_film(tmp_path / "film.mp4", [0], lambda _: square(size=(2400, 1200), side=200)))
+    assert frame.picture.pixels.shape == (600, 1200, 3)
+    assert (frame.picture.width, frame.picture.height, frame.picture.scale) == (2400, 1200, 2.0)

@@ -14,8 +14,8 @@ from fsspec.implementations.local import LocalFileSystem
 from services.batch.errors import BatchError, InputError, OutputError, PayloadTooLarge, UnreadableFile
 from shared.atomic import atomic_file
 
-# A photo of 50 million pixels without compression, with room; what is larger would fill a worker's memory.
-MAX_PHOTO_BYTES: Final = 400_000_000
+# A PNG of 50 million pixels has some 80 MB; eight are fetched ahead, so what is larger would fill a worker's memory.
+MAX_PHOTO_BYTES: Final = 100_000_000
 _TRIES: Final = 3
 
 

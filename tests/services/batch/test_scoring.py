@@ -86,7 +86,7 @@ def test_a_blank_second_frame_and_a_film_without_faces_lose_nothing(bench: Bench
 
 
 def test_identities_last_when_frames_are_taken_rarely(bench: Bench, tmp_path: Path) -> None:
-    film = write_film(tmp_path / "film.mp4", [n / 5 for n in range(100)])
+    film = write_film(tmp_path / "film.mp4", [n / 5 for n in range(100)], lambda n: square(20 + n // 10 % 3))
     rows = bench.score(film, tmp_path / "out", every_s=2.0)
     assert len(rows) == 10
     assert {row["face_id"] for row in rows} == {1}

@@ -95,11 +95,11 @@ def test_lists_without_the_column_say_which_they_have(tmp_path: Path) -> None:
         named(tmp_path / "list.parquet")
 
 
-def test_a_photo_that_is_missing_or_endless_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_photo_that_is_missing_or_endless_is_told(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFile, match="No such file"):
         read_photo(str(tmp_path / "none.jpg"))
     with (tmp_path / "huge.jpg").open("wb") as file:
-        file.truncate(400_000_001)  # a hole: takes no room
+        file.truncate(100_000_001)  # a hole: takes no room
     with pytest.raises(PayloadTooLarge):
         read_photo(str(tmp_path / "huge.jpg"))
 

@@ -1,0 +1,160 @@
+"""`detector prepare`: photos in, packed pictures with the faces that YuNet sees in them out."""
+
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from services.trainer.detector.sources import INDEX_FILE, KINDS, PIXELS_FILE, REPORT_FILE, Faces, Kind
+from services.trainer.errors import DataError
+from shared.atomic import directory_written_whole, write_text
+from shared.manifest import sha256_of
+from shared.pipeline.decode import BgrImage
+
+# A face is taught where YuNet is this sure of the picture and of its mirror image, and both agree on the place.
+SURE: Final = 0.75
+# What is seen with less, or once only, is neither a face nor none.
+POSSIBLE: Final = 0.3
+SAME_IOU: Final = 0.6
+# YuNet's points, mirrored: right and left exchange.
+MIRRORED: Final = (1, 0, 2, 4, 3)
+# Photos are enlarged for YuNet; faces that fill their picture get room around them.
+ENLARGE: Final[dict[Kind, float]] = {"people": 1.25, "faces": 1.5, "scenes": 2.0}
+MARGIN: Final[dict[Kind, float]] = {"people": 0.1, "faces": 0.3, "scenes": 0.0}
+MID_GREY: Final = 128
+HELD_OUT_EVERY: Final[dict[Kind, int]] = {"people": 20, "faces": 60, "scenes": 4}
+
+Seen: TypeAlias = npt.NDArray[np.float32]  # (N, 15): a row of Faces and the score
+Progress: TypeAlias = Callable[[Iterable[str]], Iterable[str]]
+
+
+class Labeller:
+    """YuNet through OpenCV, with a low threshold, on an enlarged picture and its mirror image."""
+
+    def __init__(self, model: Path) -> None:
+        """`model`: the published .onnx. Raises DataError when it cannot be used."""
+        try:
+            self._network = cv2.FaceDetectorYN.create(str(model), "", (320, 320), POSSIBLE, 0.3, 500)
+        except cv2.error as error:
+            raise DataError(f"{model} is not YuNet's ONNX model: {error.err}.") from error
+
+    def label(self, image: BgrImage, kind: Kind) -> tuple[Faces, npt.NDArray[np.float32]]:
+        """The sure faces of a picture, (N, 14), and boxes (M, 4) of what may be a face."""
+        scale, margin = ENLARGE[kind], round(MARGIN[kind] * max(image.shape[:2]))
+        framed = cv2.copyMakeBorder(image, *(margin,) * 4, cv2.BORDER_CONSTANT, value=(MID_GREY,) * 3)
+        large = cv2.resize(framed, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        seen, mirrored = self._see(large), _mirror(self._see(cv2.flip(large, 1)), large.shape[1])
+        for rows in (seen, mirrored):
+            rows[:, :14] = rows[:, :14] / scale
+            rows[:, [0, 1, *range(4, 14)]] -= margin
+        return _agreed(seen, mirrored)
+
+    def _see(self, image: npt.NDArray[Any]) -> Seen:
+        self._network.setInputSize((image.shape[1], image.shape[0]))
+        _, rows = self._network.detect(image)
+        return np.empty((0, 15), np.float32) if rows is None else np.asarray(rows, np.float32)
+
+
+def _mirror(seen: Seen, width: int) -> Seen:
+    mirrored = seen.copy()
+    mirrored[:, 0] = width - seen[:, 0] - seen[:, 2]
+    points = seen[:, 4:14].reshape(-1, 5, 2)[:, MIRRORED]
+    mirrored[:, 4:14] = np.stack([width - points[..., 0], points[..., 1]], axis=2).reshape(-1, 10)
+    return mirrored
+
+
+def _agreed(seen: Seen, mirrored: Seen) -> tuple[Faces, npt.NDArray[np.float32]]:
+    faces, possible, matched = [], [], set()
+    for row in seen:
+        overlaps = iou(row[:4], mirrored[:, :4]) if len(mirrored) else np.zeros(1)
+        best = int(overlaps.argmax())
+        if overlaps[best] >= SAME_IOU:
+            matched.add(best)
+            if row[14] >= SURE and mirrored[best, 14] >= SURE:
+                faces.append((row[:14] + mirrored[best, :14]) / 2)
+                continue
+        possible.append(row[:4])
+    possible += [row[:4] for number, row in enumerate(mirrored) if number not in matched]
+    return np.array(faces, np.float32).reshape(-1, 14), np.array(possible, np.float32).reshape(-1, 4)
+
+
+def iou(box: npt.NDArray[np.float32], boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Intersection over union of one box (4,) with each of (N, 4); x, y, width, height."""
+    near = np.maximum(box[:2], boxes[:, :2])
+    far = np.minimum(box[:2] + box[2:], boxes[:, :2] + boxes[:, 2:])
+    common = np.clip(far - near, 0, None).prod(axis=1)
+    return np.asarray(common / (box[2] * box[3] + boxes[:, 2:].prod(axis=1) - common), np.float32)
+
+
+@dataclass(slots=True)
+class _Pack:
+    file: IO[bytes]
+    offset: int = 0
+    pictures: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    faces: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    ignored: list[npt.NDArray[np.float32]] = field(default_factory=list)
+
+    def add(self, image: BgrImage, kind: Kind, held_out: bool, labels: tuple[Faces, npt.NDArray[np.float32]]) -> None:
+        number = len(self.pictures)
+        height, width = image.shape[:2]
+        self.pictures.append((KINDS.index(kind), held_out, self.offset, height, width))
+        self.file.write(image.tobytes())
+        self.offset += image.size
+        for rows, table in zip(labels, (self.faces, self.ignored), strict=True):
+            table.append(np.hstack([np.full((len(rows), 1), number, np.float32), rows]))
+
+
+def prepare(archives: dict[Kind, Path], yunet: Path, directory: Path, progress: Progress = iter) -> dict[str, Any]:
+    """Label and pack the pictures of zip archives into `directory`; the report that is kept with them.
+
+    A picture of kind "faces" in which YuNet is not sure of one is left out; others may be without. Raises DataError
+    when an archive cannot be read.
+    """
+    labeller = Labeller(yunet)
+    counts: dict[str, dict[str, int]] = {
+        kind: {"pictures": 0, "left_out": 0, "faces": 0, "unsure": 0} for kind in KINDS
+    }
+    with directory_written_whole(directory) as new:
+        with (new / PIXELS_FILE).open("wb") as file:
+            pack = _Pack(file)
+            for kind, archive in archives.items():
+                for number, image in enumerate(_pictures(archive, progress)):
+                    faces, possible = labeller.label(image, kind)
+                    count = counts[kind]
+                    if kind == "faces" and len(faces) == 0:
+                        count["left_out"] += 1
+                        continue
+                    held_out = number % HELD_OUT_EVERY[kind] == 0
+                    pack.add(image, kind, held_out, (faces, possible))
+                    count["pictures"] += 1
+                    count["faces"] += len(faces)
+                    count["unsure"] += len(possible)
+        np.savez(
+            new / INDEX_FILE,
+            pictures=np.array(pack.pictures, np.int64),
+            faces=np.vstack(pack.faces),
+            ignored=np.vstack(pack.ignored),
+        )
+        hashes = {path.name: sha256_of(path) for path in (*archives.values(), yunet)}
+        report = {"sources_sha256": hashes, "counts": counts}
+        write_text(new / REPORT_FILE, json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def _pictures(archive: Path, progress: Progress) -> Iterator[BgrImage]:
+    try:
+        with zipfile.ZipFile(archive) as pack:
+            names = sorted(name for name in pack.namelist() if name.lower().endswith((".webp", ".jpg", ".png")))
+            for name in progress(names):
+                image = cv2.imdecode(np.frombuffer(pack.read(name), np.uint8), cv2.IMREAD_COLOR)
+                if image is None:
+                    raise DataError(f"{name} in {archive} is not a picture.")
+                yield np.asarray(image, np.uint8)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{archive} cannot be read: {error}.") from error

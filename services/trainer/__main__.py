@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from services.trainer import commands
+from services.trainer.detector import commands as detector_commands
 from shared.errors import MienError
 
 
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        resumes = options.run in (commands.run_train, commands.run_prune)
+        resumes = options.run in (commands.run_train, commands.run_prune, detector_commands.run_train)
         print("\nstopped" + "; the same command goes on from the last whole epoch" * resumes, file=sys.stderr)
         return 130
     return 0
@@ -164,6 +165,9 @@ def _parser() -> argparse.ArgumentParser:
     compare = subcommands.add_parser("compare", help="runs, models and baselines side by side")
     compare.add_argument("paths", type=Path, nargs="+", help="work or model directories, JSON of evaluate or baselines")
     compare.set_defaults(run=commands.run_compare)
+
+    detector = subcommands.add_parser("detector", help="the face detector of our own: prepare, train, evaluate, export")
+    detector_commands.add_commands(detector)
     return parser
 
 

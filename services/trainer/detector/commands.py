@@ -1,11 +1,36 @@
 """What the detector's commands do, and what they print."""
 
 import argparse
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from services.trainer.detector.sources import Kind
+
+CONFIG: Final = Path(__file__).parent / "detector.toml"
+DATA: Final = Path("data/detector")
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """The commands below `detector`."""
+    subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    prepare = subcommands.add_parser("prepare", help="label and pack the pictures that scenes are made of")
+    prepare.add_argument("--people", type=Path, required=True, help="zip of photos of people with their surroundings")
+    prepare.add_argument("--faces", type=Path, required=True, help="zip of faces, cut tightly")
+    prepare.add_argument("--scenes", type=Path, required=True, help="zip of places, most without people")
+    prepare.add_argument("--yunet", type=Path, required=True, help="YuNet's .onnx, which says where faces are")
+    prepare.add_argument("--limit", type=int, help="pictures of each zip (all)")
+    prepare.add_argument("--out", type=Path, default=DATA, help="folder to write (%(default)s)")
+    prepare.set_defaults(run=run_prepare)
+
+    train = subcommands.add_parser("train", help="train the network; the same command resumes a run that was stopped")
+    train.add_argument("--config", type=Path, default=CONFIG, help="TOML file (the one of the detector that ships)")
+    train.add_argument("--data", type=Path, default=DATA, help="folder of prepare (%(default)s)")
+    train.add_argument("--workdir", type=Path, required=True, help="folder of this run")
+    train.add_argument("--threads", type=int, default=0, help="CPU threads of the network (all)")
+    train.set_defaults(run=run_train)
 
 
 def run_prepare(options: argparse.Namespace) -> None:
@@ -16,7 +41,9 @@ def run_prepare(options: argparse.Namespace) -> None:
 
     cv2.setNumThreads(1)
     archives: dict[Kind, Path] = {"people": options.people, "faces": options.faces, "scenes": options.scenes}
-    report = prepare(archives, options.yunet, options.out, lambda names: tqdm(names, unit="image"))
+    report = prepare(
+        archives, options.yunet, options.out, lambda names: tqdm(list(islice(names, options.limit)), unit="image")
+    )
     for kind, counts in report["counts"].items():
         print(f"{kind}: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()))
     print(f"written: {options.out}")

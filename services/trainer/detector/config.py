@@ -2,13 +2,11 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.trainer.errors import ConfigError
-
-DEFAULT_CONFIG: Final = Path(__file__).parent / "detector.toml"
 
 
 class DetectorConfig(BaseModel):
@@ -18,14 +16,14 @@ class DetectorConfig(BaseModel):
 
     seed: Annotated[int, Field(ge=0)] = 0
     side_px: Annotated[int, Field(ge=64, le=1024, multiple_of=32)] = 256  # of a scene
-    batch_size: Annotated[int, Field(ge=1)] = 16
+    batch_size: Annotated[int, Field(ge=1)] = 8
     steps: Annotated[int, Field(ge=1)]  # batches
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     warmup_steps: Annotated[int, Field(ge=0)] = 300
     decay_share: Annotated[float, Field(ge=0, le=1)] = 0.3  # of the steps, the last, in which the rate falls to 0
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.998  # average of weights over steps
-    mine_every: Annotated[int, Field(ge=1)] = 2000  # steps between searches for places that look like faces
+    mine_every: Annotated[int, Field(ge=1)] = 3000  # steps between searches for places that look like faces
     save_every: Annotated[int, Field(ge=1)] = 500
     validation_batches: Annotated[int, Field(ge=1)] = 12
 

@@ -15,7 +15,7 @@ PRIOR: Final = -4.6  # the first answer of every cell: a face with a probability
 def build(width: int = 64, stem: int = 16) -> keras.Model:
     """BGR pictures (N, H, W, 3) of 0 to 255, sides multiples of 32, in; (N, cells, 15) out, stride 8 first, row by row."""
     picture = keras.Input((None, None, 3), name="picture")
-    x = layers.Rescaling(1 / 127.5, -1.0)(picture)
+    x = layers.Rescaling(1 / 128)(picture)
     x = _relu(_normalized(layers.Conv2D(stem, 3, 2, "same", use_bias=False)(x)))
     x = _separable(x, 2 * stem, stride=2)
     x = _separable(x, 2 * stem)
@@ -43,12 +43,12 @@ def _residual(x: Any, kernel: int = 3) -> Any:
 
 
 def _separable(x: Any, width: int, stride: int = 1, kernel: int = 3) -> Any:
-    x = _normalized(layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False)(x))
+    x = layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False)(x)
     return _relu(_normalized(layers.Conv2D(width, 1, use_bias=False)(x)))
 
 
 def _normalized(x: Any) -> Any:
-    return layers.BatchNormalization(momentum=0.97, epsilon=1e-3)(x)
+    return layers.BatchNormalization(momentum=0.98, epsilon=1e-3)(x)
 
 
 def _relu(x: Any) -> Any:

@@ -8,11 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from services.trainer.detector.sources import Boxes, Faces, Source
+from services.trainer.detector.sources import Boxes, Faces, Source, mirrored_faces
 from shared.pipeline.decode import BgrImage
 
-# A mirror image exchanges right and left of the eyes and of the mouth.
-MIRRORED_POINTS: Final = (1, 0, 2, 4, 3)
 # Less of a face in view or uncovered than the first: no face that must be found; than the second: not one at all.
 MUST_BE_SEEN: Final = 0.6
 MAY_BE_SEEN: Final = 0.15
@@ -46,12 +44,9 @@ class Placement:
 def mirrored(source: Source) -> Source:
     """The picture and its faces as in a mirror."""
     width = source.pixels.shape[1]
-    faces, ignored = source.faces.copy(), source.ignored.copy()
-    for boxes in (faces, ignored):
-        boxes[:, 0] = width - boxes[:, 0] - boxes[:, 2]
-    points = source.faces[:, 4:].reshape(-1, 5, 2)[:, MIRRORED_POINTS]
-    faces[:, 4:] = np.stack([width - points[..., 0], points[..., 1]], axis=2).reshape(-1, 10)
-    return Source(np.asarray(cv2.flip(source.pixels, 1), np.uint8), faces, ignored)
+    ignored = source.ignored.copy()
+    ignored[:, 0] = width - ignored[:, 0] - ignored[:, 2]
+    return Source(np.asarray(cv2.flip(source.pixels, 1), np.uint8), mirrored_faces(source.faces, width), ignored)
 
 
 def paste(scene: Scene, source: Source, place: Placement) -> None:

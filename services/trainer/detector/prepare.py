@@ -4,6 +4,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
 
@@ -11,73 +12,72 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from services.trainer.detector.sources import INDEX_FILE, KINDS, PIXELS_FILE, REPORT_FILE, Faces, Kind
+from services.trainer.detector.sources import (
+    INDEX_FILE,
+    KINDS,
+    PIXELS_FILE,
+    REPORT_FILE,
+    Boxes,
+    Faces,
+    Kind,
+    mirrored_faces,
+)
 from services.trainer.errors import DataError
 from shared.atomic import directory_written_whole, write_text
 from shared.manifest import sha256_of
 from shared.pipeline.decode import BgrImage
+from shared.pipeline.yunet import open_yunet
 
 # A face is taught where YuNet is this sure of the picture and of its mirror image, and both agree on the place.
 SURE: Final = 0.75
 # What is seen with less, or once only, is neither a face nor none.
 POSSIBLE: Final = 0.3
 SAME_IOU: Final = 0.6
-# YuNet's points, mirrored: right and left exchange.
-MIRRORED: Final = (1, 0, 2, 4, 3)
 # Photos are enlarged for YuNet; faces that fill their picture get room around them.
 ENLARGE: Final[dict[Kind, float]] = {"people": 1.25, "faces": 1.5, "scenes": 2.0}
 MARGIN: Final[dict[Kind, float]] = {"people": 0.1, "faces": 0.3, "scenes": 0.0}
 MID_GREY: Final = 128
 HELD_OUT_EVERY: Final[dict[Kind, int]] = {"people": 20, "faces": 60, "scenes": 4}
 
-Seen: TypeAlias = npt.NDArray[np.float32]  # (N, 15): a row of Faces and the score
+Scores: TypeAlias = npt.NDArray[np.float32]  # (N,)
 Progress: TypeAlias = Callable[[Iterable[str]], Iterable[str]]
 
 
 class Labeller:
-    """YuNet through OpenCV, with a low threshold, on an enlarged picture and its mirror image."""
+    """YuNet with a low threshold, on an enlarged picture and on its mirror image."""
 
     def __init__(self, model: Path) -> None:
-        """`model`: the published .onnx. Raises DataError when it cannot be used."""
-        try:
-            self._network = cv2.FaceDetectorYN.create(str(model), "", (320, 320), POSSIBLE, 0.3, 500)
-        except cv2.error as error:
-            raise DataError(f"{model} is not YuNet's ONNX model: {error.err}.") from error
+        """`model`: the published .onnx. Raises DetectorError when it cannot be used."""
+        self._detector = open_yunet(model, 4096)
 
-    def label(self, image: BgrImage, kind: Kind) -> tuple[Faces, npt.NDArray[np.float32]]:
+    def label(self, image: BgrImage, kind: Kind) -> tuple[Faces, Boxes]:
         """The sure faces of a picture, (N, 14), and boxes (M, 4) of what may be a face."""
         scale, margin = ENLARGE[kind], round(MARGIN[kind] * max(image.shape[:2]))
         framed = cv2.copyMakeBorder(image, *(margin,) * 4, cv2.BORDER_CONSTANT, value=(MID_GREY,) * 3)
-        large = cv2.resize(framed, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-        seen, mirrored = self._see(large), _mirror(self._see(cv2.flip(large, 1)), large.shape[1])
+        large = np.asarray(cv2.resize(framed, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), np.uint8)
+        seen, scores = self._see(large)
+        reflected, other_scores = self._see(np.asarray(cv2.flip(large, 1), np.uint8))
+        mirrored = mirrored_faces(reflected, large.shape[1])
         for rows in (seen, mirrored):
-            rows[:, :14] = rows[:, :14] / scale
+            rows /= scale
             rows[:, [0, 1, *range(4, 14)]] -= margin
-        return _agreed(seen, mirrored)
+        return _agreed(seen, mirrored, scores, other_scores)
 
-    def _see(self, image: npt.NDArray[Any]) -> Seen:
-        self._network.setInputSize((image.shape[1], image.shape[0]))
-        _, rows = self._network.detect(image)
-        return np.empty((0, 15), np.float32) if rows is None else np.asarray(rows, np.float32)
-
-
-def _mirror(seen: Seen, width: int) -> Seen:
-    mirrored = seen.copy()
-    mirrored[:, 0] = width - seen[:, 0] - seen[:, 2]
-    points = seen[:, 4:14].reshape(-1, 5, 2)[:, MIRRORED]
-    mirrored[:, 4:14] = np.stack([width - points[..., 0], points[..., 1]], axis=2).reshape(-1, 10)
-    return mirrored
+    def _see(self, image: BgrImage) -> tuple[Faces, Scores]:
+        found = self._detector.detect(image, POSSIBLE)
+        rows = [(f.box.x, f.box.y, f.box.width, f.box.height, *chain(*(f.landmarks or ()))) for f in found]
+        return np.array(rows, np.float32).reshape(-1, 14), np.array([f.confidence for f in found], np.float32)
 
 
-def _agreed(seen: Seen, mirrored: Seen) -> tuple[Faces, npt.NDArray[np.float32]]:
+def _agreed(seen: Faces, mirrored: Faces, scores: Scores, mirrored_scores: Scores) -> tuple[Faces, Boxes]:
     faces, possible, matched = [], [], set()
-    for row in seen:
+    for row, score in zip(seen, scores, strict=True):
         overlaps = iou(row[:4], mirrored[:, :4]) if len(mirrored) else np.zeros(1)
         best = int(overlaps.argmax())
         if overlaps[best] >= SAME_IOU:
             matched.add(best)
-            if row[14] >= SURE and mirrored[best, 14] >= SURE:
-                faces.append((row[:14] + mirrored[best, :14]) / 2)
+            if score >= SURE and mirrored_scores[best] >= SURE:
+                faces.append((row + mirrored[best]) / 2)
                 continue
         possible.append(row[:4])
     possible += [row[:4] for number, row in enumerate(mirrored) if number not in matched]
@@ -100,7 +100,7 @@ class _Pack:
     faces: list[npt.NDArray[np.float32]] = field(default_factory=list)
     ignored: list[npt.NDArray[np.float32]] = field(default_factory=list)
 
-    def add(self, image: BgrImage, kind: Kind, held_out: bool, labels: tuple[Faces, npt.NDArray[np.float32]]) -> None:
+    def add(self, image: BgrImage, kind: Kind, held_out: bool, labels: tuple[Faces, Boxes]) -> None:
         number = len(self.pictures)
         height, width = image.shape[:2]
         self.pictures.append((KINDS.index(kind), held_out, self.offset, height, width))

@@ -28,8 +28,10 @@ class Composer:
 
     def scene(self, rng: Rng) -> Scene:
         """A scene with its faces; those smaller than 9 pixels are to be ignored."""
-        make = (self._photo, self._collage, self._grid, self._place)[rng.choice(4, p=(0.36, 0.28, 0.16, 0.2))]
+        make = (self._photo, self._collage, self._grid, self._place)[rng.choice(4, p=(0.33, 0.3, 0.22, 0.15))]
         scene = make(rng)
+        if rng.random() < 0.15:
+            self._fill_up(scene, rng)
         sides = np.sqrt(scene.faces[:, 2] * scene.faces[:, 3])
         scene.ignored = np.vstack([scene.ignored, scene.faces[sides < LEAST_FACE_PX, :4]])
         scene.faces = scene.faces[sides >= LEAST_FACE_PX]
@@ -42,14 +44,14 @@ class Composer:
         source = self._draw("people" if rng.random() < 0.8 else "faces", rng)
         to = tuple(rng.uniform(0.15, 0.85, 2) * self.side)
         self._put(scene, source, _log_uniform(rng, 0.12, 1.3) * self.side, to, rng)
-        for _ in range(int(rng.integers(0, 3))):
+        for _ in range(int(rng.integers(0, 5))):
             self._put_anywhere(scene, rng, (10, 60))
         return scene
 
     def _collage(self, rng: Rng) -> Scene:
         """Faces and other things of many sizes on a place or on plain colour."""
         scene = self._background(rng)
-        for _ in range(int(rng.integers(3, 12))):
+        for _ in range(int(rng.integers(4, 14))):
             if rng.random() < 0.25:
                 self._put_thing(scene, rng)
             else:
@@ -79,6 +81,12 @@ class Composer:
             for _ in range(int(rng.integers(1, 6))):
                 self._put_anywhere(scene, rng, (LEAST_FACE_PX, 48))
         return scene
+
+    def _fill_up(self, scene: Scene, rng: Rng) -> None:
+        """Black to the right and below, as where a picture is filled up to whole cells."""
+        black = Source(np.zeros((self.side, self.side, 3), np.uint8), scene.faces[:0], scene.ignored[:0])
+        for to in ((self.side - int(rng.integers(1, 32)), 0.0), (0.0, self.side - int(rng.integers(1, 32)))):
+            paste(scene, black, Placement((0, 0), to, 1.0))
 
     def _background(self, rng: Rng) -> Scene:
         if rng.random() < 0.75:

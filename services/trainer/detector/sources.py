@@ -18,6 +18,8 @@ REPORT_FILE: Final = "report.json"
 Kind: TypeAlias = Literal["people", "faces", "scenes"]
 KINDS: Final[tuple[Kind, ...]] = ("people", "faces", "scenes")
 Faces: TypeAlias = npt.NDArray[np.float32]  # (N, 14): x, y, width, height, then five points x, y; pixels
+# A mirror image exchanges right and left of the eyes and of the mouth.
+MIRRORED_POINTS: Final = (1, 0, 2, 4, 3)
 Boxes: TypeAlias = npt.NDArray[np.float32]  # (N, 4): x, y, width, height; pixels
 
 
@@ -70,3 +72,12 @@ class Sources:
 def _rows(table: npt.NDArray[np.float32], number: int) -> npt.NDArray[np.float32]:
     first, last = np.searchsorted(table[:, 0], (number, number + 1))
     return table[first:last, 1:]
+
+
+def mirrored_faces(faces: Faces, width: int) -> Faces:
+    """The faces of a picture `width` pixels wide, in its mirror image."""
+    mirrored = faces.copy()
+    mirrored[:, 0] = width - faces[:, 0] - faces[:, 2]
+    points = faces[:, 4:].reshape(-1, 5, 2)[:, MIRRORED_POINTS]
+    mirrored[:, 4:] = np.stack([width - points[..., 0], points[..., 1]], axis=2).reshape(-1, 10)
+    return mirrored

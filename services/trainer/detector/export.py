@@ -1,0 +1,4 @@
+"""`detector export`: a trained network to models/detector/, in the form that the service runs."""
+
+
+

@@ -18,7 +18,7 @@ class DetectorConfig(BaseModel):
     side_px: Annotated[int, Field(ge=64, le=1024, multiple_of=32)] = 256  # of a scene
     batch_size: Annotated[int, Field(ge=1)] = 8
     steps: Annotated[int, Field(ge=1)]  # batches
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     warmup_steps: Annotated[int, Field(ge=0)] = 300
     decay_share: Annotated[float, Field(ge=0, le=1)] = 0.3  # of the steps, the last, in which the rate falls to 0
     weight_decay: Annotated[float, Field(ge=0)] = 0.01

@@ -18,15 +18,16 @@ MAY_BE_SEEN: Final = 0.15
 
 @dataclass(slots=True)
 class Scene:
-    """A picture being made (side, side, 3), its faces and what is neither a face nor none."""
+    """A picture being made, its faces and what is neither a face nor none."""
 
     pixels: BgrImage
     faces: Faces = field(default_factory=lambda: np.empty((0, 14), np.float32))
     ignored: Boxes = field(default_factory=lambda: np.empty((0, 4), np.float32))
 
     @property
-    def side(self) -> int:
-        return int(self.pixels.shape[0])
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return int(self.pixels.shape[1]), int(self.pixels.shape[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ def paste(scene: Scene, source: Source, place: Placement) -> None:
     height, width = source.pixels.shape[:2]
     matrix = _matrix(place)
     corners = _moved(matrix, np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32))
-    left, top = np.clip(np.floor(corners.min(axis=0)), 0, scene.side).astype(int)
-    right, bottom = np.clip(np.ceil(corners.max(axis=0)), 0, scene.side).astype(int)
+    left, top = np.clip(np.floor(corners.min(axis=0)), 0, scene.size).astype(int)
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)), 0, scene.size).astype(int)
     if right <= left or bottom <= top:
         return
     local = matrix - np.array([[0, 0, left], [0, 0, top]], np.float32)
@@ -145,12 +146,12 @@ def _covered(face: npt.NDArray[np.float32], alpha: npt.NDArray[np.float32], left
 
 
 def _add(scene: Scene, faces: Faces, ignored: Boxes) -> None:
-    seen = _share_in_view(faces, scene.side)
+    seen = _share_in_view(faces, scene.size)
     scene.faces = np.vstack([scene.faces, faces[seen >= MUST_BE_SEEN]])
     unsure = faces[(seen < MUST_BE_SEEN) & (seen >= MAY_BE_SEEN), :4]
-    scene.ignored = np.vstack([scene.ignored, unsure, ignored[_share_in_view(ignored, scene.side) > 0]])
+    scene.ignored = np.vstack([scene.ignored, unsure, ignored[_share_in_view(ignored, scene.size) > 0]])
 
 
-def _share_in_view(boxes: npt.NDArray[np.float32], side: int) -> npt.NDArray[np.float32]:
-    near, far = np.clip(boxes[:, :2], 0, side), np.clip(boxes[:, :2] + boxes[:, 2:4], 0, side)
+def _share_in_view(boxes: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    near, far = np.clip(boxes[:, :2], 0, size), np.clip(boxes[:, :2] + boxes[:, 2:4], 0, size)
     return np.asarray((far - near).prod(axis=1) / boxes[:, 2:4].prod(axis=1), np.float32)

@@ -1,8 +1,6 @@
 """`detector prepare`: photos in, packed pictures with the faces that YuNet sees in them out."""
 
 import json
-import zipfile
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -12,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from services.trainer.detector.archives import Progress, pictures
 from services.trainer.detector.sources import (
     INDEX_FILE,
     KINDS,
@@ -22,7 +21,6 @@ from services.trainer.detector.sources import (
     Kind,
     mirrored_faces,
 )
-from services.trainer.errors import DataError
 from shared.atomic import directory_written_whole, write_text
 from shared.manifest import sha256_of
 from shared.pipeline.decode import BgrImage
@@ -40,7 +38,6 @@ MID_GREY: Final = 128
 HELD_OUT_EVERY: Final[dict[Kind, int]] = {"people": 20, "faces": 60, "scenes": 4}
 
 Scores: TypeAlias = npt.NDArray[np.float32]  # (N,)
-Progress: TypeAlias = Callable[[Iterable[str]], Iterable[str]]
 
 
 class Labeller:
@@ -124,7 +121,7 @@ def prepare(archives: dict[Kind, Path], yunet: Path, directory: Path, progress: 
         with (new / PIXELS_FILE).open("wb") as file:
             pack = _Pack(file)
             for kind, archive in archives.items():
-                for number, image in enumerate(_pictures(archive, progress)):
+                for number, image in enumerate(pictures(archive, progress)):
                     faces, possible = labeller.label(image, kind)
                     count = counts[kind]
                     if kind == "faces" and len(faces) == 0:
@@ -145,16 +142,3 @@ def prepare(archives: dict[Kind, Path], yunet: Path, directory: Path, progress: 
         report = {"sources_sha256": hashes, "counts": counts}
         write_text(new / REPORT_FILE, json.dumps(report, indent=2) + "\n")
     return report
-
-
-def _pictures(archive: Path, progress: Progress) -> Iterator[BgrImage]:
-    try:
-        with zipfile.ZipFile(archive) as pack:
-            names = sorted(name for name in pack.namelist() if name.lower().endswith((".webp", ".jpg", ".png")))
-            for name in progress(names):
-                image = cv2.imdecode(np.frombuffer(pack.read(name), np.uint8), cv2.IMREAD_COLOR)
-                if image is None:
-                    raise DataError(f"{name} in {archive} is not a picture.")
-                yield np.asarray(image, np.uint8)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{archive} cannot be read: {error}.") from error

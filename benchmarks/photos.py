@@ -23,8 +23,8 @@ def main() -> None:
     with (options.folder / "labels.csv").open(newline="") as file:
         labels = {row["file"]: row["emotion"] for row in csv.DictReader(file) if row["emotion"] in EMOTIONS}
     for directory in options.models or [settings.model]:
-        for detector in available_detectors(settings.yunet_model):
-            analyzer = open_analyzer(directory, detector, settings.yunet_model, threads=0)
+        for detector in available_detectors(settings.detector_files):
+            analyzer = open_analyzer(directory, detector, settings.detector_files, threads=0)
             found = right = 0
             for name, emotion in labels.items():
                 faces = analyzer.analyze((options.folder / name).read_bytes(), Options()).faces

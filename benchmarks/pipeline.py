@@ -32,8 +32,8 @@ def main() -> None:
     cv2.setNumThreads(1)
     settings = Settings()
     analyzers = {
-        name: open_analyzer(settings.model, name, settings.yunet_model)
-        for name in reversed(available_detectors(settings.yunet_model))
+        name: open_analyzer(settings.model, name, settings.detector_files)
+        for name in reversed(available_detectors(settings.detector_files))
     }
     manifest, classifier = analyzers["haar"].manifest, analyzers["haar"].classifier
     small, large = scene_jpeg(640, 480), scene_jpeg(4032, 3024)

@@ -159,7 +159,7 @@ def every_second_frame() -> None:
 def served_analyzer() -> Analyzer:
     """The analyzer of the environment's model and detector."""
     settings = Settings()
-    return open_analyzer(settings.model, settings.detector, settings.yunet_model)
+    return open_analyzer(settings.model, settings.detector, settings.detector_files)
 
 
 def stream_url(url: str) -> str:

@@ -4,6 +4,7 @@ A new detector is a class with `Detector`'s methods, its name in `boxes.py`, and
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -14,16 +15,28 @@ from shared.manifest import load_manifest
 from shared.pipeline.classify import MirroredClassifier, open_classifier
 from shared.pipeline.decode import ImageLimits
 from shared.pipeline.detect import Detector, HaarDetector
+from shared.pipeline.mien import open_mien
 from shared.pipeline.yunet import open_yunet
 
 DetectorChoice: TypeAlias = Literal["auto"] | DetectorName
 
+MIEN_DETECTOR: Final = Path("models/detector")
 YUNET_MODEL: Final = Path("models/yunet/face_detection_yunet_2023mar.onnx")
 DETECT_SIDE_PX: Final = 1024
 
-# How each detector is opened, from YuNet's file and the longest side it searches; the best one first.
-_DETECTORS: Final[dict[DetectorName, Callable[[Path, int], Detector]]] = {
-    "yunet": open_yunet,
+
+@dataclass(frozen=True, slots=True)
+class DetectorFiles:
+    """Where detectors are: our own's directory, and YuNet's file. Haar is part of OpenCV."""
+
+    mien: Path = MIEN_DETECTOR
+    yunet: Path = YUNET_MODEL
+
+
+# How each detector is opened, from its files and the longest side it searches; the best one first.
+_DETECTORS: Final[dict[DetectorName, Callable[[DetectorFiles, int], Detector]]] = {
+    "mien": lambda files, max_side_px: open_mien(files.mien, max_side_px),
+    "yunet": lambda files, max_side_px: open_yunet(files.yunet, max_side_px),
     "haar": lambda _, max_side_px: HaarDetector(max_side_px),
 }
 
@@ -31,7 +44,7 @@ _DETECTORS: Final[dict[DetectorName, Callable[[Path, int], Detector]]] = {
 def open_analyzer(
     model: Path,
     detector: DetectorChoice = "auto",
-    yunet_model: Path = YUNET_MODEL,
+    files: DetectorFiles = DetectorFiles(),
     limits: ImageLimits | None = None,
     threads: int = 1,
     providers: Sequence[str] = ("CPU",),
@@ -44,7 +57,7 @@ def open_analyzer(
     """
     limits = limits or ImageLimits()
     manifest = load_manifest(model)
-    finder = open_detector(detector, yunet_model, limits.target_side_px)
+    finder = open_detector(detector, files, limits.target_side_px)
     if finder.name not in manifest.crop:
         raise ModelError(f"{model} has no crop geometry for the detector '{finder.name}'.")
     classifier = open_classifier(model, manifest, threads, providers)
@@ -52,13 +65,16 @@ def open_analyzer(
 
 
 def open_detector(
-    choice: DetectorChoice = "auto", yunet_model: Path = YUNET_MODEL, max_side_px: int = DETECT_SIDE_PX
+    choice: DetectorChoice = "auto",
+    files: DetectorFiles = DetectorFiles(),
+    max_side_px: int = DETECT_SIDE_PX,
 ) -> Detector:
     """The detector named, or for auto the best that is installed. Raises DetectorError."""
-    name = available_detectors(yunet_model)[0] if choice == "auto" else choice
-    return _DETECTORS[name](yunet_model, max_side_px)
+    name = available_detectors(files)[0] if choice == "auto" else choice
+    return _DETECTORS[name](files, max_side_px)
 
 
-def available_detectors(yunet_model: Path = YUNET_MODEL) -> list[DetectorName]:
+def available_detectors(files: DetectorFiles = DetectorFiles()) -> list[DetectorName]:
     """The detectors whose files are installed, the best one first."""
-    return [name for name in _DETECTORS if name != "yunet" or yunet_model.is_file()]
+    there = {"mien": files.mien.is_dir(), "yunet": files.yunet.is_file(), "haar": True}
+    return [name for name in _DETECTORS if there[name]]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-DetectorName: TypeAlias = Literal["haar", "yunet"]
+DetectorName: TypeAlias = Literal["haar", "yunet", "mien"]
 
 
 class Rectangle(Protocol):

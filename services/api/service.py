@@ -167,7 +167,7 @@ def analyzer_of(settings: Settings) -> Analyzer:
     return open_analyzer(
         settings.model,
         settings.detector,
-        settings.yunet_model,
+        settings.detector_files,
         ImageLimits(settings.max_image_pixels, settings.max_image_side_px, settings.detect_side_px),
         providers=[name.strip() for name in settings.providers.split(",")],
         mirror=settings.flip,

@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.api.logs import LogFormat
-from shared.assembly import YUNET_MODEL, DetectorChoice
+from shared.assembly import MIEN_DETECTOR, YUNET_MODEL, DetectorChoice, DetectorFiles
 
 PREFIX: Final = "MIEN_"
 # What browsers send: scheme, host and port, in lower case, without the scheme's default port.
@@ -40,8 +40,9 @@ class Settings(BaseSettings):
     )
     model: Path = Field(Path("models/default"), description="Model directory: model.onnx and manifest.json.")
     detector: DetectorChoice = Field(
-        "auto", description="Face detector; auto uses YuNet where its file is installed, Haar otherwise."
+        "auto", description="Face detector; auto uses the first that is installed of mien, yunet and haar."
     )
+    detector_model: Path = Field(MIEN_DETECTOR, description="Directory of our own face detector.")
     yunet_model: Path = Field(YUNET_MODEL, description="YuNet's file, which `make yunet` fetches.")
     providers: str = Field(
         "CPU",
@@ -138,6 +139,11 @@ class Settings(BaseSettings):
                     f"{origin!r} is not an origin; write it like https://app.example or http://localhost:9000"
                 )
         return origins
+
+    @property
+    def detector_files(self) -> DetectorFiles:
+        """Where the detectors are."""
+        return DetectorFiles(self.detector_model, self.yunet_model)
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -102,7 +102,8 @@ def _parser() -> argparse.ArgumentParser:
 
     geometry = subcommands.add_parser("geometry", help="measure where detectors draw their boxes in the data's images")
     _add_data(geometry)
-    geometry.add_argument("--yunet", type=Path, help="YuNet's .onnx; without it only Haar is measured")
+    geometry.add_argument("--yunet", type=Path, help="YuNet's .onnx, to measure it too")
+    geometry.add_argument("--detector", type=Path, help="directory of our own detector, to measure it too")
     geometry.add_argument("--images", type=int, default=3000, help="training images to measure on (%(default)s)")
     geometry.add_argument("--out", type=Path, required=True, help="JSON to write")
     geometry.set_defaults(run=commands.run_geometry)

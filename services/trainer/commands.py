@@ -36,9 +36,9 @@ def run_prepare(options: argparse.Namespace) -> None:
 def _finder(options: argparse.Namespace) -> "FaceFinder":
     from services.trainer.data.geometry import read_geometry
     from services.trainer.data.sources import FaceFinder
-    from shared.assembly import open_detector
+    from shared.assembly import DetectorFiles, open_detector
 
-    detector = open_detector("yunet", options.yunet) if options.yunet else open_detector("haar")
+    detector = open_detector("yunet", DetectorFiles(yunet=options.yunet)) if options.yunet else open_detector("haar")
     return FaceFinder(detector, read_geometry(GEOMETRY)[detector.name])
 
 
@@ -122,11 +122,13 @@ def run_evaluate(options: argparse.Namespace) -> None:
 def run_geometry(options: argparse.Namespace) -> None:
     from services.trainer.data.dataset import Dataset
     from services.trainer.data.geometry import measure, write_geometry
-    from shared.assembly import open_detector
+    from shared.assembly import DetectorFiles, open_detector
 
     detectors = [open_detector("haar")]
+    if options.detector:
+        detectors.append(open_detector("mien", DetectorFiles(mien=options.detector)))
     if options.yunet:
-        detectors.append(open_detector("yunet", options.yunet))
+        detectors.append(open_detector("yunet", DetectorFiles(yunet=options.yunet)))
     measured = measure(detectors, Dataset.load(options.data), options.images)
     for name, detector in measured["detectors"].items():
         print(f"{name}: found {detector['found']:.1%}, median box {detector['median']}, spread {detector['spread']}")

@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 
 from services.trainer.detector.network import OUTPUTS, STRIDES
 from services.trainer.errors import ExportRefused
+from shared.detector_manifest import POINTS
 
 OPSET: Final = 17
 IR_VERSION: Final = 8
@@ -151,5 +152,6 @@ def _model(graph: _Graph, outputs: list[str]) -> onnx.ModelProto:
     weights = [numpy_helper.from_array(values, name) for name, values in graph.weights.items()]
     body = helper.make_graph(graph.nodes, "mien_detector", [picture], answers, weights)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    helper.set_model_props(model, {"points": ",".join(POINTS)})
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -21,7 +21,7 @@ from services.trainer.detector.sources import (
     Kind,
     mirrored_faces,
 )
-from shared.atomic import directory_written_whole, write_text
+from shared.atomic import atomic_directory, write_text
 from shared.manifest import sha256_of
 from shared.pipeline.decode import BgrImage
 from shared.pipeline.yunet import open_yunet
@@ -117,7 +117,7 @@ def prepare(archives: dict[Kind, Path], yunet: Path, directory: Path, progress: 
     counts: dict[str, dict[str, int]] = {
         kind: {"pictures": 0, "left_out": 0, "faces": 0, "unsure": 0} for kind in KINDS
     }
-    with directory_written_whole(directory) as new:
+    with atomic_directory(directory) as new:
         with (new / PIXELS_FILE).open("wb") as file:
             pack = _Pack(file)
             for kind, archive in archives.items():

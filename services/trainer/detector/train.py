@@ -19,7 +19,7 @@ from services.trainer.detector.scenes import Composer
 from services.trainer.detector.sources import Sources
 from services.trainer.detector.targets import Cells, inside
 from services.trainer.errors import TrainingDiverged, WorkdirError
-from shared.atomic import write_text, written_whole
+from shared.atomic import atomic_file, write_text
 
 MODEL_FILE: Final = "detector.keras"
 STATE_FILE: Final = "state.npz"
@@ -74,7 +74,7 @@ class _Run:
 
     def save(self) -> None:
         values = {f"v{n}": keras.ops.convert_to_numpy(variable) for n, variable in enumerate(self._variables)}
-        with written_whole(self.workdir / STATE_FILE) as beside:
+        with atomic_file(self.workdir / STATE_FILE) as beside:
             np.savez(beside, step=self.step, seconds=self.seconds, **values)
 
     def averaged(self, use: Callable[[keras.Model], dict[str, float]]) -> dict[str, float]:
@@ -134,7 +134,7 @@ def _saved(run: _Run, sources: Sources, loss: float) -> dict[str, float]:
     """Save state and averaged model, and what both are worth on scenes of held-out pictures."""
 
     def keep(model: keras.Model) -> dict[str, float]:
-        with written_whole(run.workdir / MODEL_FILE) as beside:
+        with atomic_file(run.workdir / MODEL_FILE) as beside:
             model.save(beside, include_optimizer=False)
         return _validate(model, sources, run.config)
 

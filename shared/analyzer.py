@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from shared.boxes import Box, DetectorName, PixelBox
+from shared.boxes import Box, DetectorName, Landmarks, PixelBox, roll_deg
 from shared.emotions import EMOTIONS
 from shared.manifest import ModelManifest
 from shared.pipeline.classify import FaceClassifier, Probabilities
@@ -28,6 +28,7 @@ class Options:
     detect: bool = True
     max_faces: int = 32
     min_confidence: float = 0.6
+    min_face: float = 0.0  # smallest face looked for: below 1 a share of the picture's shorter side, else pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +36,24 @@ class Face:
     """One face and its expression: `probabilities` in the order of EMOTIONS, summing to 1.
 
     `confidence` is the detector's; None where detection was skipped because the picture is itself a face. `crop` is
-    what the classifier saw, (size, size) uint8; tracking tells faces apart by it.
+    what the classifier saw, (size, size) uint8; tracking tells faces apart by it. `landmarks` are in displayed pixels and may lie past the border; None where the
+    detector finds none, or did not run.
     """
 
     box: PixelBox
     confidence: float | None
     probabilities: tuple[float, ...]
     crop: GreyImage | None = field(default=None, compare=False, repr=False)
+    landmarks: Landmarks | None = None
 
     @property
     def emotion(self) -> str:
         return EMOTIONS[int(np.argmax(self.probabilities))]
+
+    @property
+    def roll_deg(self) -> float | None:
+        """How far the head is turned in the picture; None without landmarks."""
+        return None if self.landmarks is None else roll_deg(self.landmarks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +119,7 @@ class Analyzer:
         """The faces of a picture; None stands for the whole picture, treated as one face."""
         if not options.detect:
             return [None]
-        found = self.detector.detect(picture.pixels, options.min_confidence)
+        found = self.detector.detect(picture.pixels, options.min_confidence, _share(options.min_face, picture))
         # By the boxes in the answer: the part of a face beyond the border does not count.
         found = sorted(found, key=lambda one: _area(_displayed(one.box, picture)), reverse=True)
         return found[: options.max_faces]
@@ -146,7 +154,15 @@ def _face(
     values = tuple(map(float, probabilities))
     if detection is None:
         return Face(PixelBox(0, 0, picture.width, picture.height), None, values, read)
-    return Face(_displayed(detection.box, picture), detection.confidence, values, read)
+    points = detection.landmarks
+    if points is not None:
+        points = tuple((x * picture.scale, y * picture.scale) for x, y in points)  # type: ignore[assignment] # five
+    return Face(_displayed(detection.box, picture), detection.confidence, values, read, points)
+
+
+def _share(min_face: float, picture: Picture) -> float:
+    """The smallest face looked for as a share of the picture's shorter side."""
+    return min_face if min_face < 1 else min(1.0, min_face / min(picture.width, picture.height))
 
 
 def _area(box: PixelBox) -> int:

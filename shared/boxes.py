@@ -1,7 +1,8 @@
 """Boxes around faces, and how each detector draws them."""
 
+import math
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 DetectorName: TypeAlias = Literal["haar", "yunet", "mien"]
 
@@ -53,6 +54,17 @@ class CropGeometry:
     y: float
     width: float
     height: float
+
+
+Point: TypeAlias = tuple[float, float]  # x, y
+Landmarks: TypeAlias = tuple[Point, Point, Point, Point, Point]  # in the order of POINTS
+POINTS: Final = ("right_eye", "left_eye", "nose", "mouth_right", "mouth_left")  # the person's own right and left
+
+
+def roll_deg(landmarks: Landmarks) -> float:
+    """How far a head is turned in the picture, by its eyes: 0 is upright, 90 a quarter clockwise; -180 to 180."""
+    (right_x, right_y), (left_x, left_y) = landmarks[:2]
+    return math.degrees(math.atan2(left_y - right_y, left_x - right_x))
 
 
 def intersection_over_union(one: Rectangle, other: Rectangle) -> float:

@@ -1,15 +1,14 @@
 """models/detector/: what our face detector is, how good it is, and how to tell that nobody changed it."""
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.atomic import write_text
+from shared.boxes import POINTS
 from shared.errors import DetectorError
 from shared.manifest import MANIFEST_FILE, MODEL_FILE, Share, sha256_of
-
-POINTS: Final = ("right_eye", "left_eye", "nose", "mouth_right", "mouth_left")  # the person's own right and left
 
 
 class DetectorManifest(BaseModel):

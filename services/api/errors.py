@@ -126,7 +126,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     faults = [_fault(fault) for fault in error.errors()]
     if any(fault["type"] == "extra_forbidden" for fault in error.errors()):
-        faults.append("the parameters are detect, max_faces and min_confidence")
+        faults.append("the parameters are detect, max_faces, min_confidence and min_face")
     return problem(request, 422, "invalid_parameter", "; ".join(faults) + ".")
 
 

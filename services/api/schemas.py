@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.analyzer import Analysis, Model, Options
 from shared.analyzer import Face as AnalyzedFace
+from shared.boxes import POINTS, Landmarks
 from shared.emotions import EMOTIONS
 from shared.manifest import InputSpec
 
@@ -40,6 +41,28 @@ class BoxModel(BaseModel):
     height: int
 
 
+class PointModel(BaseModel):
+    """Pixels of the displayed image, to a tenth; a point may lie past the border."""
+
+    x: float
+    y: float
+
+
+class LandmarksModel(BaseModel):
+    """Five points of a face. Right and left are the person's own: the right eye is on the left of the picture."""
+
+    right_eye: PointModel
+    left_eye: PointModel
+    nose: PointModel
+    mouth_right: PointModel
+    mouth_left: PointModel
+
+    @classmethod
+    def of(cls, landmarks: Landmarks) -> Self:
+        points = zip(POINTS, landmarks, strict=True)
+        return cls(**{name: PointModel(x=round(x, 1), y=round(y, 1)) for name, (x, y) in points})
+
+
 class FaceModel(BaseModel):
     """One face."""
 
@@ -52,6 +75,14 @@ class FaceModel(BaseModel):
         str, Field(description="The most probable of the seven.", json_schema_extra={"enum": list(EMOTIONS)})
     ]
     probabilities: Annotated[dict[str, float], Field(description="Of each of the seven, summing to 1.")]
+    landmarks: Annotated[
+        LandmarksModel | None,
+        Field(description="null with detect=false, and from a detector that finds no points (haar)."),
+    ]
+    roll_deg: Annotated[
+        float | None,
+        Field(description="How far the head is turned in the picture: 0 is upright, 90 a quarter clockwise."),
+    ]
 
     @classmethod
     def of(cls, face: AnalyzedFace) -> Self:
@@ -61,6 +92,8 @@ class FaceModel(BaseModel):
             confidence=None if face.confidence is None else round(face.confidence, 4),
             emotion=face.emotion,
             probabilities={e: round(p, _DIGITS) for e, p in zip(EMOTIONS, face.probabilities, strict=True)},
+            landmarks=None if face.landmarks is None else LandmarksModel.of(face.landmarks),
+            roll_deg=None if face.roll_deg is None else round(face.roll_deg, 1),
         )
 
 
@@ -77,6 +110,11 @@ _EXAMPLE: Final[dict[str, Any]] = {
                 "angry": 0.004, "disgust": 0.001, "fear": 0.007, "happy": 0.941,
                 "neutral": 0.034, "sad": 0.005, "surprise": 0.008,
             },
+            "landmarks": {
+                "right_eye": {"x": 258.1, "y": 94.6}, "left_eye": {"x": 305.4, "y": 93.0}, "nose": {"x": 283.9, "y": 116.2},
+                "mouth_right": {"x": 265.2, "y": 138.0}, "mouth_left": {"x": 303.8, "y": 136.9},
+            },
+            "roll_deg": -1.9,
         }
     ],
     "timings_ms": {"queue": 0.1, "decode": 2.1, "detect": 7.0, "crop": 0.1, "classify": 1.2},
@@ -140,6 +178,15 @@ class BatchPrediction(BaseModel):
     results: list[BatchItem]
 
 
+MIN_FACE: Final = Field(
+    ge=0,
+    le=65_535,
+    allow_inf_nan=False,
+    description="Smallest face to look for: below 1 a share of the picture's shorter side, otherwise pixels of the "
+    "picture. Larger is faster; 0 searches at the largest size that the service allows.",
+)
+
+
 class PredictQuery(BaseModel):
     """The query parameters of a prediction. An unknown parameter is an error."""
 
@@ -152,14 +199,16 @@ class PredictQuery(BaseModel):
     min_confidence: Annotated[float | None, Field(ge=0, le=1, description="Minimum confidence of a detected face.")] = (
         None
     )
+    min_face: Annotated[float | None, MIN_FACE] = None
     detect: Annotated[bool, Field(description="false: treat the whole picture as one face.")] = True
 
-    def options(self, max_faces: int, min_confidence: float) -> Options:
+    def options(self, max_faces: int, min_confidence: float, min_face: float) -> Options:
         """The options of this request, within what the service allows."""
         return Options(
             detect=self.detect,
             max_faces=min(self.max_faces or max_faces, max_faces),
             min_confidence=min_confidence if self.min_confidence is None else self.min_confidence,
+            min_face=min_face if self.min_face is None else self.min_face,
         )
 
 

@@ -4,18 +4,17 @@ import math
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol
 
 import cv2
 import numpy as np
 
-from shared.boxes import Box, DetectorName
+from shared.boxes import Box, DetectorName, Landmarks, roll_deg
 from shared.errors import DetectorError
 from shared.pipeline.crop import framed
 from shared.pipeline.decode import BgrImage, GreyImage
 
-Point: TypeAlias = tuple[float, float]  # x, y
-Landmarks: TypeAlias = tuple[Point, Point, Point, Point, Point]
+_HAAR_LEAST_PX: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +32,8 @@ class Detection:
 
     @property
     def roll_deg(self) -> float | None:
-        """How far the head is turned in the picture: 0 is upright, 90 a quarter clockwise; None without landmarks."""
-        if self.landmarks is None:
-            return None
-        (right_x, right_y), (left_x, left_y) = self.landmarks[:2]
-        return math.degrees(math.atan2(left_y - right_y, left_x - right_x))
+        """How far the head is turned in the picture; None without landmarks."""
+        return None if self.landmarks is None else roll_deg(self.landmarks)
 
 
 class Detector(Protocol):
@@ -46,8 +42,12 @@ class Detector(Protocol):
     @property
     def name(self) -> DetectorName: ...
 
-    def detect(self, image: BgrImage, min_confidence: float) -> list[Detection]:
-        """Faces of at least `min_confidence` in pixels of `image`, largest first; boxes may extend past the border."""
+    def detect(self, image: BgrImage, min_confidence: float, min_face: float = 0.0) -> list[Detection]:
+        """Faces of at least `min_confidence` in pixels of `image`, largest first; boxes may extend past the border.
+
+        Faces smaller than `min_face`, a share of the shorter side, may be missed: the picture is searched at the size
+        that shows those, which costs less the larger they are. With 0 it is searched as large as the detector may.
+        """
         ...
 
 
@@ -62,9 +62,9 @@ class HaarDetector:
         self._own = threading.local()
         self._cascade()
 
-    def detect(self, image: BgrImage, min_confidence: float) -> list[Detection]:
+    def detect(self, image: BgrImage, min_confidence: float, min_face: float = 0.0) -> list[Detection]:
         grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
-        small, scale = shrink(grey, self._max_side_px)
+        small, scale = shrink(grey, self._max_side_px, min_face, _HAAR_LEAST_PX)
         found = self._search(small, scale, margin=0)
         if not found:  # the cascade needs some room around a face that fills the picture
             found = self._search(small, scale, margin=min(small.shape) // 5)
@@ -73,7 +73,7 @@ class HaarDetector:
     def _search(self, grey: GreyImage, scale: float, margin: int) -> list[Detection]:
         searched = grey if margin == 0 else framed(grey, margin)
         boxes, _, weights = self._cascade().detectMultiScale3(
-            searched, scaleFactor=1.1, minNeighbors=5, minSize=(24, 24), outputRejectLevels=True
+            searched, scaleFactor=1.1, minNeighbors=5, minSize=(_HAAR_LEAST_PX, _HAAR_LEAST_PX), outputRejectLevels=True
         )
         return [
             Detection(
@@ -94,9 +94,17 @@ class HaarDetector:
         return self._own.cascade
 
 
-def shrink(image: BgrImage, max_side_px: int) -> tuple[BgrImage, float]:
-    """The picture at no more than `max_side_px` per side, and the factor it was scaled by."""
+def shrink(
+    image: BgrImage, max_side_px: int, min_face: float = 0.0, least_face_px: float = 0.0
+) -> tuple[BgrImage, float]:
+    """The picture at the size at which it is searched, and the factor it was scaled by.
+
+    That is at most `max_side_px` per side, and at most what shows a face of `min_face`, a share of the shorter side, at
+    `least_face_px`.
+    """
     scale = min(1.0, max_side_px / max(image.shape[:2]))
+    if min_face > 0:
+        scale = min(scale, least_face_px / (min_face * min(image.shape[:2])))
     if scale == 1.0:
         return image, 1.0
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))

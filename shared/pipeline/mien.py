@@ -4,7 +4,8 @@ from pathlib import Path
 
 import onnxruntime
 
-from shared.detector_manifest import POINTS, load_detector_manifest
+from shared.boxes import POINTS
+from shared.detector_manifest import load_detector_manifest
 from shared.errors import DetectorError, ModelError
 from shared.manifest import MODEL_FILE
 from shared.pipeline.session import open_session
@@ -24,7 +25,7 @@ def open_mien(directory: Path, max_side_px: int) -> SingleShotDetector:
     except ModelError as error:
         raise DetectorError(str(error)) from error
     _check_interface(session, directory)
-    return SingleShotDetector("mien", session, max_side_px)
+    return SingleShotDetector("mien", session, max_side_px, manifest.least_face_px)
 
 
 def _check_interface(session: onnxruntime.InferenceSession, directory: Path) -> None:

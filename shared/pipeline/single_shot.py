@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from shared.boxes import Box, DetectorName
+from shared.boxes import Box, DetectorName, Landmarks
 from shared.pipeline.decode import BgrImage
-from shared.pipeline.detect import Detection, Landmarks, largest_first, shrink
+from shared.pipeline.detect import Detection, largest_first, shrink
 from shared.pipeline.session import Session
 
 INPUT: Final = "input"  # (1, 3, height, width) float32, BGR in 0 to 255
@@ -30,13 +30,16 @@ _Floats: TypeAlias = npt.NDArray[np.float32]
 class SingleShotDetector:
     """A network of YuNet's kind, run by ONNX Runtime."""
 
-    def __init__(self, name: DetectorName, session: Session, max_side_px: int) -> None:
-        """`session` takes pictures of any size; `max_side_px`: larger pictures are searched at this size."""
-        self.name: DetectorName = name
-        self._session, self._max_side_px = session, max_side_px
+    def __init__(self, name: DetectorName, session: Session, max_side_px: int, least_face_px: float) -> None:
+        """`session` takes pictures of any size; `max_side_px`: larger pictures are searched at this size.
 
-    def detect(self, image: BgrImage, min_confidence: float) -> list[Detection]:
-        small, scale = shrink(image, self._max_side_px)
+        `least_face_px`: the smallest face that the network finds nearly always.
+        """
+        self.name: DetectorName = name
+        self._session, self._max_side_px, self._least_face_px = session, max_side_px, least_face_px
+
+    def detect(self, image: BgrImage, min_confidence: float, min_face: float = 0.0) -> list[Detection]:
+        small, scale = shrink(image, self._max_side_px, min_face, self._least_face_px)
         pixels = to_input(small)
         outputs = self._session.run(OUTPUTS, {INPUT: pixels})
         rows = _without_doubles(_rows(outputs, pixels.shape[3], min_confidence))

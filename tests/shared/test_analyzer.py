@@ -25,7 +25,7 @@ class FakeDetector:
     def __init__(self, *boxes: Box) -> None:
         self.boxes = boxes
 
-    def detect(self, image: BgrImage, min_confidence: float) -> list[Detection]:
+    def detect(self, image: BgrImage, min_confidence: float, min_face: float = 0.0) -> list[Detection]:
         return [Detection(box, 0.9) for box in self.boxes]
 
 

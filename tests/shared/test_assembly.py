@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shared.analyzer import Options
-from shared.assembly import available_detectors, open_analyzer, open_detector
+from shared.assembly import DetectorFiles, available_detectors, open_analyzer, open_detector
 from shared.errors import DetectorError, ModelError
 from shared.manifest import load_manifest
 from shared.pipeline.decode import ImageLimits
@@ -14,14 +14,15 @@ from tests.conftest import SHIPPED_MODEL
 
 def test_auto_uses_yunet_where_it_is_installed_and_haar_otherwise(tmp_path: Path, yunet_model: Path) -> None:
     for path, expected in ((yunet_model, ["yunet", "haar"]), (tmp_path / "none.onnx", ["haar"])):
-        assert available_detectors(path) == expected
-        assert open_analyzer(SHIPPED_MODEL, yunet_model=path).detector.name == expected[0]
+        files = DetectorFiles(tmp_path / "none", path)
+        assert available_detectors(files) == expected
+        assert open_analyzer(SHIPPED_MODEL, files=files).detector.name == expected[0]
 
 
 def test_a_detector_that_was_named_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(DetectorError, match="make yunet"):
-        open_detector("yunet", tmp_path / "none.onnx")
-    assert open_detector("haar", tmp_path / "none.onnx").name == "haar"
+        open_detector("yunet", DetectorFiles(yunet=tmp_path / "none.onnx"))
+    assert open_detector("haar", DetectorFiles(yunet=tmp_path / "none.onnx")).name == "haar"
 
 
 def test_a_model_without_the_detector_s_crop_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from shared.analyzer import Analyzer, Face, Options
-from shared.assembly import open_analyzer
+from shared.assembly import DetectorFiles, open_analyzer
 from shared.boxes import PixelBox
 from shared.emotions import EMOTIONS
 from shared.pipeline.decode import Picture
@@ -153,7 +153,7 @@ def test_crossings_found_by_haar_keep_both_ids(scene: Image.Image) -> None:
 
 
 def test_crossings_found_by_yunet_keep_both_ids(scene: Image.Image, yunet_model: Path) -> None:
-    find = found_by(open_analyzer(SHIPPED_MODEL, "yunet", yunet_model))
+    find = found_by(open_analyzer(SHIPPED_MODEL, "yunet", DetectorFiles(yunet=yunet_model)))
     crossings = [
         Crossing(pair, 3, apart, 15, front) for pair, apart, front in zip(PAIRS, (0, 60, 0), (0, 1, 1), strict=True)
     ]

@@ -29,7 +29,7 @@ def _options(request: Request, service: ServiceDep, query: Annotated[PredictQuer
     for name in request.query_params:
         if len(set(request.query_params.getlist(name))) > 1:
             raise InvalidParameter(f"{name} is given more than once, with different values.")
-    return query.options(service.settings.max_faces, service.settings.min_confidence)
+    return query.options(service.settings.max_faces, service.settings.min_confidence, service.settings.min_face)
 
 
 OptionsDep: TypeAlias = Annotated[Options, Depends(_options)]

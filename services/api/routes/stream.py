@@ -94,7 +94,7 @@ async def _authenticate(connection: "_Connection", keys: tuple[str, ...]) -> Acc
 
 async def _serve(connection: "_Connection", service: Service) -> None:
     settings = service.settings
-    options = Options(max_faces=settings.max_faces, min_confidence=settings.min_confidence)
+    options = Options(max_faces=settings.max_faces, min_confidence=settings.min_confidence, min_face=settings.min_face)
     session = Session(
         connection, service.analyze, options, settings.smoothing_ms, settings.idle_timeout_s, service.telemetry
     )

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from services.api.schemas import FaceModel, in_ms
+from services.api.schemas import MIN_FACE, FaceModel, in_ms
 from shared.analyzer import Analysis
 from shared.emotions import EMOTIONS
 from shared.tracking import TrackedFace
@@ -31,6 +31,7 @@ class Configure(_Command):
     type: Literal["configure"]
     max_faces: Annotated[int | None, Field(ge=1, le=1000)] = None
     min_confidence: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)] = None
+    min_face: Annotated[float | None, MIN_FACE] = None
     smoothing: Annotated[
         float | None, Field(ge=0, le=10_000, allow_inf_nan=False, description="Half-life in milliseconds; 0 is none.")
     ] = None
@@ -75,4 +76,6 @@ def _face(tracked: TrackedFace) -> dict[str, Any]:
         "emotion": tracked.emotion,
         "probabilities": smoothed,
         "raw_probabilities": raw["probabilities"],
+        "landmarks": raw["landmarks"],
+        "roll_deg": raw["roll_deg"],
     }

@@ -196,6 +196,8 @@ class Session:
             self._options = replace(self._options, max_faces=min(wanted.max_faces, self._limits.max_faces))
         if wanted.min_confidence is not None:
             self._options = replace(self._options, min_confidence=wanted.min_confidence)
+        if wanted.min_face is not None:
+            self._options = replace(self._options, min_face=wanted.min_face)
         if wanted.smoothing is not None:
             self._tracker.half_life_s = wanted.smoothing / 1000
 
@@ -204,6 +206,7 @@ class Session:
             "type": "configured",
             "max_faces": self._options.max_faces,
             "min_confidence": self._options.min_confidence,
+            "min_face": self._options.min_face,
             "smoothing": self._tracker.half_life_s * 1000,
         }
 

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 
 from services.trainer.detector.network import OUTPUTS, STRIDES
 from services.trainer.errors import ExportRefused
-from shared.detector_manifest import POINTS
+from shared.boxes import POINTS
 
 OPSET: Final = 17
 IR_VERSION: Final = 8

@@ -71,7 +71,7 @@ def test_detect_false_takes_the_picture_as_the_face(client: TestClient, encode: 
     assert list(face["probabilities"].values()) == pytest.approx(
         shipped_golden(manifest), abs=manifest.golden.tolerance
     )
-    assert face["confidence"] is None
+    assert face["confidence"] is face["landmarks"] is face["roll_deg"] is None
 
 
 def test_no_face_is_an_empty_list(client: TestClient, encode: Encode) -> None:

@@ -90,7 +90,16 @@ def test_each_frame_is_answered_in_order_by_the_same_face(url: str, frame: bytes
         assert answer["image"] == {"width": 320, "height": 240}
         assert re.fullmatch("[0-9a-f]{12}", answer["model"])
         (face,) = answer["faces"]
-        assert set(face) == {"id", "box", "confidence", "emotion", "probabilities", "raw_probabilities"}
+        assert set(face) == {
+            "id",
+            "box",
+            "confidence",
+            "emotion",
+            "probabilities",
+            "raw_probabilities",
+            "landmarks",
+            "roll_deg",
+        }
         assert (face["id"], face["emotion"]) == (1, "happy")
         assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert {"queue", "decode", "detect", "crop", "classify", "lag"} == set(answer["timings_ms"])
@@ -137,7 +146,13 @@ def test_configure_changes_this_session(url: str, frame: bytes) -> None:
         receive(ws)
         ws.send(json.dumps({"type": "configure", "min_confidence": 0.999, "smoothing": 100}))
         configured = receive(ws)
-        assert configured == {"type": "configured", "max_faces": 32, "min_confidence": 0.999, "smoothing": 100}
+        assert configured == {
+            "type": "configured",
+            "max_faces": 32,
+            "min_confidence": 0.999,
+            "min_face": 0,
+            "smoothing": 100,
+        }
         ws.send(frame)
         assert receive(ws)["faces"] == []
         ws.send(json.dumps({"type": "configure", "min_confidence": 0.5, "max_faces": 500}))

@@ -22,7 +22,7 @@ class FakeDetector:
         self.place, self.every, self.seen = place, every, 0
         self.rng = np.random.default_rng(0)
 
-    def detect(self, image: BgrImage, min_confidence: float) -> list[Detection]:
+    def detect(self, image: BgrImage, min_confidence: float, min_face: float = 0.0) -> list[Detection]:
         self.seen += 1
         if self.seen % self.every:
             return []

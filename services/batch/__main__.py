@@ -36,7 +36,9 @@ def _score(options: argparse.Namespace) -> int:
     from services.batch.commands import Request, described, score
 
     given = {field.name: getattr(options, field.name) for field in fields(Job)}
-    given |= {name: os.path.abspath(given[name]) for name in ("model", "yunet_model")}  # workers start elsewhere
+    given |= {
+        name: os.path.abspath(given[name]) for name in ("model", "detector_model", "yunet_model")
+    }  # workers start elsewhere
     request = Request(
         options.inputs, options.out, options.column, options.resume, options.csv, options.address, options.cpus
     )
@@ -100,9 +102,14 @@ def _add_reading(score: argparse.ArgumentParser) -> None:
     reading.add_argument("--model", default=set_to("MIEN_MODEL", _DEFAULT.model), help="model directory (%(default)s)")
     reading.add_argument(
         "--detector",
-        choices=("auto", "haar", "yunet"),
+        choices=("auto", "mien", "yunet", "haar"),
         default=set_to("MIEN_DETECTOR", _DEFAULT.detector),
         help="(%(default)s)",
+    )
+    reading.add_argument(
+        "--detector-model",
+        default=set_to("MIEN_DETECTOR_MODEL", _DEFAULT.detector_model),
+        help="directory of our own face detector (%(default)s)",
     )
     reading.add_argument(
         "--yunet-model", default=set_to("MIEN_YUNET_MODEL", _DEFAULT.yunet_model), help="YuNet's file (%(default)s)"

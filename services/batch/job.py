@@ -11,8 +11,8 @@ from services.batch.films import Span
 from services.batch.plan import FACES, PLAN, SHARDS
 from services.batch.storage import Output
 from shared.analyzer import Analyzer, Options
-from shared.assembly import DETECT_SIDE_PX, YUNET_MODEL, DetectorChoice, open_analyzer
-from shared.manifest import sha256_of
+from shared.assembly import DETECT_SIDE_PX, MIEN_DETECTOR, YUNET_MODEL, DetectorChoice, DetectorFiles, open_analyzer
+from shared.manifest import MODEL_FILE, sha256_of
 from shared.pipeline.decode import ImageLimits
 
 JOB: Final = "job.json"
@@ -26,6 +26,7 @@ class Job:
 
     model: str = "models/default"
     detector: DetectorChoice = "auto"
+    detector_model: str = str(MIEN_DETECTOR)
     yunet_model: str = str(YUNET_MODEL)
     detect_side_px: int = DETECT_SIDE_PX
     flip: bool = False
@@ -49,7 +50,8 @@ class Job:
 def open_reader(job: Job) -> Analyzer:
     """The analyzer of `job`, its model verified. Raises ModelError or DetectorError."""
     limits = ImageLimits(target_side_px=job.detect_side_px)
-    return open_analyzer(Path(job.model), job.detector, Path(job.yunet_model), limits, mirror=job.flip)
+    files = DetectorFiles(Path(job.detector_model), Path(job.yunet_model))
+    return open_analyzer(Path(job.model), job.detector, files, limits, mirror=job.flip)
 
 
 def stamp(job: Job, analyzer: Analyzer) -> dict[str, str]:
@@ -64,7 +66,8 @@ def stamp(job: Job, analyzer: Analyzer) -> dict[str, str]:
 
 
 def _detector_version(job: Job, name: str) -> str:
-    return sha256_of(Path(job.yunet_model))[:_VERSION_DIGITS] if name == "yunet" else f"opencv-{cv2.__version__}"
+    files = {"mien": Path(job.detector_model) / MODEL_FILE, "yunet": Path(job.yunet_model)}
+    return sha256_of(files[name])[:_VERSION_DIGITS] if name in files else f"opencv-{cv2.__version__}"
 
 
 def claim(output: Output, job: Job, by: dict[str, str], resume: bool) -> None:
@@ -72,7 +75,11 @@ def claim(output: Output, job: Job, by: dict[str, str], resume: bool) -> None:
 
     Raises OutputError where it is another job's and not to be gone on with (`resume`), or holds files of others.
     """
-    rows = {name: value for name, value in asdict(job).items() if name not in ("model", "yunet_model", "detector")}
+    rows = {
+        name: value
+        for name, value in asdict(job).items()
+        if name not in ("model", "detector_model", "yunet_model", "detector")
+    }
     mine = {"format": FORMAT, "by": by, "rows": rows}
     try:
         if output.exists(JOB):

@@ -4,9 +4,11 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import get_args
 
 from services.trainer import commands
 from services.trainer.detector import commands as detector_commands
+from shared.boxes import DetectorName
 from shared.errors import MienError
 
 
@@ -158,6 +160,22 @@ def _parser() -> argparse.ArgumentParser:
     robustness.add_argument("--out", type=Path, default=Path("robustness"), help="stem of .json and .png (%(default)s)")
     robustness.set_defaults(run=commands.run_robustness)
 
+    steadiness = subcommands.add_parser("steadiness", help="how much the answer moves when photos hardly change")
+    steadiness.add_argument("model", type=Path, help="model directory")
+    steadiness.add_argument("photos", type=Path, help="folder or .zip of photos of people")
+    _add_detector(steadiness)
+    steadiness.set_defaults(run=commands.run_steadiness)
+
+    groups = subcommands.add_parser("groups", help="what a model does on photos of different groups of people")
+    groups.add_argument("model", type=Path, help="model directory")
+    groups.add_argument("images", type=Path, help="folder or .zip of photos of people")
+    groups.add_argument(
+        "table", help="CSV, by itself or among the images: file, columns to group by, and perhaps emotion"
+    )
+    groups.add_argument("--name", help="what the card calls the images (their folder's or archive's name)")
+    _add_detector(groups)
+    groups.set_defaults(run=commands.run_groups)
+
     baselines = subcommands.add_parser("baselines", help="majority class, HOG and LBP with SVM on the same splits")
     _add_data(baselines)
     baselines.add_argument("--out", type=Path, default=Path("baselines.json"), help="JSON to write (%(default)s)")
@@ -170,6 +188,13 @@ def _parser() -> argparse.ArgumentParser:
     detector = subcommands.add_parser("detector", help="the face detector of our own: prepare, train, evaluate, export")
     detector_commands.add_commands(detector)
     return parser
+
+
+def _add_detector(parser: argparse.ArgumentParser) -> None:
+    names = ("auto", *get_args(DetectorName))
+    parser.add_argument("--detector", choices=names, default="auto", help="auto: the best installed (%(default)s)")
+    parser.add_argument("--yunet", type=Path, help="YuNet's .onnx (where `make yunet` puts it)")
+    parser.add_argument("--card", action="store_true", help="write the result into the model's manifest and card")
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from services.trainer.data.sources import FaceFinder
+    from shared.analyzer import Analyzer
 
 GEOMETRY: Final = Path(__file__).parent / "data/geometry.json"
 
@@ -36,6 +37,7 @@ def run_prepare(options: argparse.Namespace) -> None:
 def _finder(options: argparse.Namespace) -> "FaceFinder":
     from services.trainer.data.geometry import read_geometry
     from services.trainer.data.sources import FaceFinder
+    from shared.analyzer import Analyzer
     from shared.assembly import DetectorFiles, open_detector
 
     detector = open_detector("yunet", DetectorFiles(yunet=options.yunet)) if options.yunet else open_detector("haar")
@@ -198,7 +200,7 @@ def run_robustness(options: argparse.Namespace) -> None:
     from services.trainer import plots
     from services.trainer.data.dataset import Dataset
     from services.trainer.errors import DataError
-    from services.trainer.judging.card import add_robustness
+    from services.trainer.judging.card import add_measured
     from services.trainer.judging.compare import distinct_names
     from services.trainer.judging.robustness import as_markdown, harms_by_answer, robustness
     from services.trainer.training.predictors import open_predictor
@@ -215,11 +217,50 @@ def run_robustness(options: argparse.Namespace) -> None:
     for name, result in results.items():
         print("\n".join([f"## {name}", *as_markdown(result), ""]))
         if options.card:
-            add_robustness(names[name], result)
+            add_measured(names[name], result)
     kept = {name: asdict(result) for name, result in results.items()}
     write_text(options.out.with_suffix(".json"), json.dumps(kept, indent=1) + "\n")
     plots.save(plots.robustness_curves(harms_by_answer(results)), options.out.with_suffix(".png"))
     print(f"written: {options.out.with_suffix('.json')}, {options.out.with_suffix('.png')}")
+
+
+def run_steadiness(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from services.trainer.data.photos import read_photos
+    from services.trainer.judging.card import add_measured
+    from services.trainer.judging.steadiness import steadiness, steadiness_table
+
+    analyzer = _analyzer(options)
+    result = steadiness(analyzer, tqdm(read_photos(options.photos), unit="photo"))
+    print(f"{result.answer} through {result.detector}, {result.photos} photos with a face")
+    print(steadiness_table(result).as_text())
+    if options.card:
+        add_measured(options.model, result)
+        print(f"written: the card and the manifest of {options.model}")
+
+
+def run_groups(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from services.trainer.data.photos import read_photos, read_table
+    from services.trainer.judging.card import add_measured
+    from services.trainer.judging.groups import group_table, groups
+
+    table = read_table(options.images, options.table)
+    analyzer = _analyzer(options)
+    name = options.name or options.images.stem
+    result = groups(analyzer, tqdm(read_photos(options.images), unit="photo"), table, name)
+    print(group_table(result).as_text())
+    if options.card:
+        add_measured(options.model, result)
+        print(f"written: the card and the manifest of {options.model}")
+
+
+def _analyzer(options: argparse.Namespace) -> "Analyzer":
+    from shared.assembly import YUNET_MODEL, DetectorFiles, open_analyzer
+
+    return open_analyzer(options.model, options.detector, DetectorFiles(yunet=options.yunet or YUNET_MODEL))
 
 
 def run_baselines(options: argparse.Namespace) -> None:

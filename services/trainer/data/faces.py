@@ -1,8 +1,7 @@
 """Faces without labels, for teachers to label: photos in, a file of faces out, cut as they are served but wider."""
 
 import hashlib
-import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.trainer.data.dataset import FACE_SIZE_PX
+from services.trainer.data.photos import read_photos
 from services.trainer.data.sources import FaceFinder
 from services.trainer.errors import DataError
 from shared.atomic import atomic_file
@@ -19,7 +19,6 @@ from shared.pipeline.decode import ImageLimits, decode
 
 # A served face is the middle of these pixels: what lies around it lets training shift and zoom out over real pixels.
 WIDE_SIZE_PX: Final = 64
-_KINDS: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ def collect_faces(
 
     Raises DataError when the archive is missing or damaged, or when there is no face in it.
     """
-    photos = list(_photos(archive))
+    photos = [data for _, data in read_photos(archive)]
     kept, damaged, without_face = [], 0, 0
     for data in progress(photos):
         try:
@@ -91,18 +90,3 @@ def collect_faces(
     if not kept:
         raise DataError(f"{archive} has no face in it ({len(photos)} photos read, {damaged} damaged).")
     return Faces(np.stack(kept), name), Found(len(photos), damaged, without_face)
-
-
-def _photos(archive: Path) -> Iterator[bytes]:
-    if archive.is_dir():
-        paths = (path for path in sorted(archive.rglob("*")) if path.suffix.lower() in _KINDS)
-        yield from (path.read_bytes() for path in paths)
-        return
-    try:
-        with zipfile.ZipFile(archive) as zipped:
-            names = (name for name in sorted(zipped.namelist()) if Path(name).suffix.lower() in _KINDS)
-            yield from (zipped.read(name) for name in names)
-    except FileNotFoundError as error:
-        raise DataError(f"There is no archive {archive}.") from error
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise DataError(f"{archive} is damaged, or no .zip: {error}.") from error

@@ -6,20 +6,21 @@ from pathlib import Path
 from typing import Final
 
 from services.trainer.data.dataset import FER2013
-from services.trainer.judging import provenance
+from services.trainer.judging import groups, provenance, steadiness
 from services.trainer.judging.evaluate import own_scores
 from services.trainer.judging.robustness import as_markdown
 from services.trainer.judging.tables import YARDSTICKS, class_table, score_table
 from shared.answers import AnswerName
 from shared.atomic import write_text
 from shared.manifest import CARD_FILE, ModelManifest, load_manifest
-from shared.scores import OWN_YARDSTICK, Robustness
+from shared.scores import OWN_YARDSTICK, Groups, Robustness, Steadiness
 
 _SPLITS: Final = {"validation": "PublicTest", "test": "PrivateTest"}
 _ANSWERS: Final[dict[AnswerName, str]] = {
     "people": "what people see in a face, as FER+'s ten raters voted",
     "labels": "the emotion that FER2013's label names",
 }
+_FIELDS: Final = {Robustness: "robustness", Steadiness: "steadiness", Groups: "groups"}  # of the manifest
 _MEANT_FOR: Final = (
     "For software that reacts to how a face looks: interaction, research, statistics over many images. "
     "An expression is not a feeling: a smile may be polite, a frown may be thought. Do not decide about a person "
@@ -62,22 +63,20 @@ def model_card(manifest: ModelManifest) -> str:
         *_per_class(manifest),
         *_quantization(manifest),
         *_robustness(manifest),
+        *_steadiness(manifest),
+        *_groups(manifest),
         *_section("How it was made", _training(manifest), _temperatures(manifest)),
         *_section("Terms", provenance.terms(manifest, name)),
     ]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def add_robustness(directory: Path, result: Robustness) -> None:
-    """Write what `robustness` measured of a model directory into its manifest and its card.
+def add_measured(directory: Path, measured: Robustness | Steadiness | Groups) -> None:
+    """Write what was measured of a model directory into its manifest and its card.
 
     Raises ModelError when there is no model in `directory`.
     """
-    rewrite(directory, load_manifest(directory).model_copy(update={"robustness": result}))
-
-
-def rewrite(directory: Path, manifest: ModelManifest) -> None:
-    """Keep `manifest` and the card made from it."""
+    manifest = load_manifest(directory).model_copy(update={_FIELDS[type(measured)]: measured})
     manifest.save(directory)
     write_text(directory / CARD_FILE, model_card(manifest))
 
@@ -194,6 +193,20 @@ def _robustness(manifest: ModelManifest) -> list[str]:
         return []
     split = _called(manifest.robustness.split, manifest)
     return [f"## When pictures get worse ({split})", "", *as_markdown(manifest.robustness), ""]
+
+
+def _steadiness(manifest: ModelManifest) -> list[str]:
+    """How much the answer moves when a photo hardly changes, where it was measured."""
+    if manifest.steadiness is None:
+        return []
+    return ["## Steadiness", "", *steadiness.as_markdown(manifest.steadiness), ""]
+
+
+def _groups(manifest: ModelManifest) -> list[str]:
+    """What it does on photos of different groups of people, where it was measured."""
+    if manifest.groups is None:
+        return []
+    return ["## Groups of people", "", *groups.as_markdown(manifest.groups), ""]
 
 
 def _training(manifest: ModelManifest) -> str:

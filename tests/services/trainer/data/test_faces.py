@@ -44,7 +44,7 @@ def test_photos_become_faces_with_their_surroundings(
 def test_an_archive_without_use_is_told(finder: FaceFinder, tmp_path: Path) -> None:
     (tmp_path / "damaged.zip").write_bytes(b"PK\x03\x04 no archive")
     (tmp_path / "empty").mkdir()
-    for path, fault in (("damaged.zip", "damaged"), ("empty", "no face"), ("missing.zip", "no archive")):
+    for path, fault in (("damaged.zip", "damaged"), ("empty", "no face"), ("missing.zip", "no folder or archive")):
         with pytest.raises(DataError, match=fault):
             collect_faces(tmp_path / path, finder, "none")
     (tmp_path / "other.npz").write_bytes(b"no numbers")

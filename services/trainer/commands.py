@@ -37,7 +37,6 @@ def run_prepare(options: argparse.Namespace) -> None:
 def _finder(options: argparse.Namespace) -> "FaceFinder":
     from services.trainer.data.geometry import read_geometry
     from services.trainer.data.sources import FaceFinder
-    from shared.analyzer import Analyzer
     from shared.assembly import DetectorFiles, open_detector
 
     detector = open_detector("yunet", DetectorFiles(yunet=options.yunet)) if options.yunet else open_detector("haar")

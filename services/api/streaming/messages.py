@@ -1,6 +1,6 @@
 """The messages of /stream besides frames: JSON, one object per message, its kind in `type`."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -12,6 +12,7 @@ from shared.tracking import TrackedFace
 PROTOCOL: Final = 1
 SUBPROTOCOL: Final = "mien.v1"
 BAD_MESSAGE: Final = "bad_message"
+BAD_TIME: Final = "bad_time"
 
 
 class _Command(BaseModel):
@@ -37,15 +38,26 @@ class Configure(_Command):
     ] = None
 
 
-Command = TypeAdapter[Authenticate | Configure](Annotated[Authenticate | Configure, Field(discriminator="type")])
+class FrameTime(_Command):
+    """The time of the next frame in its film; identity and smoothing then follow it instead of the server's clock."""
+
+    type: Literal["frame"]
+    time_ms: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
-def result(frame: int, dropped: int, analysis: Analysis, faces: list[TrackedFace], lag_s: float) -> dict[str, Any]:
-    """The answer to one frame; `dropped` frames before it were skipped."""
+AnyCommand: TypeAlias = Authenticate | Configure | FrameTime
+Command = TypeAdapter[AnyCommand](Annotated[AnyCommand, Field(discriminator="type")])
+
+
+def result(
+    frame: int, dropped: int, time_ms: float | None, analysis: Analysis, faces: list[TrackedFace], lag_s: float
+) -> dict[str, Any]:
+    """The answer to one frame; `dropped` frames before it were skipped, and `time_ms` is the time it came with."""
     return {
         "type": "result",
         "frame": frame,
         "dropped": dropped,
+        "time_ms": time_ms,
         "model": analysis.model.version,
         "image": {"width": analysis.width, "height": analysis.height},
         "faces": [_face(tracked) for tracked in faces],

@@ -60,11 +60,16 @@ class Connection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One encoded image: its number in the session, from 1, and when it arrived (monotonic seconds)."""
+    """One encoded image: its number in the session, from 1, when it arrived (monotonic seconds), and its own time."""
 
     number: int
     data: bytes
     received_at_s: float
+    time_ms: float | None = None  # in its film, where the client said so
+
+    @property
+    def taken_at_s(self) -> float:
+        return self.received_at_s if self.time_ms is None else self.time_ms / 1000
 
 
 class Mailbox:
@@ -116,6 +121,8 @@ class Session:
         self._mailbox = Mailbox()
         self._errors_in_a_row = 0
         self._answered = 0  # the last frame answered
+        self._last: Frame | None = None  # the last frame tracked
+        self._time_ms: float | None = None  # of the next frame
 
     async def run(self) -> None:
         """Read and answer until either side ends it. Raises SessionEnded, or MienError for a fault of the service."""
@@ -138,7 +145,8 @@ class Session:
                 continue
             number += 1
             self._telemetry.frames.labels("received").inc()
-            if self._mailbox.put(Frame(number, message, time.monotonic())):
+            time_ms, self._time_ms = self._time_ms, None
+            if self._mailbox.put(Frame(number, message, time.monotonic(), time_ms)):
                 self._telemetry.frames_dropped.labels("newer").inc()
 
     async def _receive(self) -> bytes | str:
@@ -151,6 +159,9 @@ class Session:
     async def _answer(self) -> None:
         while True:
             frame = await self._mailbox.take()
+            if fault := self._time_fault(frame):
+                await self._failed(frame, messages.BAD_TIME, fault)
+                continue
             try:
                 analysis = await self._analyze(frame.data, self._options)
             except Overloaded:
@@ -159,19 +170,29 @@ class Session:
                 await asyncio.sleep(_RETRY_S)
                 continue
             except ImageError as error:
-                await self._failed(frame, error)
+                await self._failed(frame, answer_to(error).code, str(error))
                 continue
-            faces = self._tracker.update(analysis.faces, frame.received_at_s)
-            lag_s = time.monotonic() - frame.received_at_s
-            await self._send(messages.result(frame.number, self._dropped_before(frame), analysis, faces, lag_s))
+            faces, self._last = self._tracker.update(analysis.faces, frame.taken_at_s), frame
+            lag_s, dropped = time.monotonic() - frame.received_at_s, self._dropped_before(frame)
+            await self._send(messages.result(frame.number, dropped, frame.time_ms, analysis, faces, lag_s))
             self._telemetry.frames.labels("answered").inc()
             self._telemetry.frame_lag_seconds.observe(time.monotonic() - frame.received_at_s)
             self._errors_in_a_row = 0
 
-    async def _failed(self, frame: Frame, error: ImageError) -> None:
+    def _time_fault(self, frame: Frame) -> str:
+        """What is wrong with a frame's time, if anything: one clock for the whole session, and it never runs back."""
+        last = self._last
+        if last is None:
+            return ""
+        if (frame.time_ms is None) != (last.time_ms is None):
+            return "Either all frames of a session have a time or none has; open another session to change that."
+        if frame.taken_at_s < last.taken_at_s:
+            return f"The frame is of {frame.time_ms:g} ms, but the one before it was of {last.time_ms:g} ms."
+        return ""
+
+    async def _failed(self, frame: Frame, code: str, detail: str) -> None:
         self._telemetry.frames.labels("failed").inc()
-        code = answer_to(error).code
-        await self._reject(messages.frame_error(frame.number, self._dropped_before(frame), code, str(error)))
+        await self._reject(messages.frame_error(frame.number, self._dropped_before(frame), code, detail))
 
     def _dropped_before(self, frame: Frame) -> int:
         """How many frames between the last one answered and this one, which is answered now."""
@@ -183,13 +204,15 @@ class Session:
             command = messages.Command.validate_json(text)
         except ValidationError as error:
             fault = error.errors()[0]
-            where = ".".join(str(part) for part in fault["loc"] if part not in ("configure", "authenticate"))
+            where = ".".join(str(part) for part in fault["loc"] if part not in ("configure", "authenticate", "frame"))
             detail = f"{where}: {fault['msg']}" if where else fault["msg"]
             await self._reject(messages.message_error(f"{detail}. Text messages are JSON commands; frames are binary."))
             return
         if isinstance(command, messages.Configure):
             self._configure(command)
             await self._send(self._configured())
+        elif isinstance(command, messages.FrameTime):
+            self._time_ms = command.time_ms
 
     def _configure(self, wanted: messages.Configure) -> None:
         if wanted.max_faces is not None:

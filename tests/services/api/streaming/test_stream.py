@@ -141,6 +141,44 @@ def test_ten_thousand_tiny_frames_at_once_do_no_harm(url: str, frame: bytes) -> 
             assert close_of(flood)[0] == 1003
 
 
+def timed(ws: ClientConnection, frame: bytes, time_ms: float) -> dict[str, Any]:
+    ws.send(json.dumps({"type": "frame", "time_ms": time_ms}))
+    ws.send(frame)
+    return receive(ws)
+
+
+def test_smoothing_and_identity_follow_the_time_of_the_film(url: str, frame: bytes, encode: Encode) -> None:
+    blank = encode(Image.new("RGB", (320, 240), "gray"), "JPEG")
+    with opened(url) as ws:
+        receive(ws)
+        answers = [timed(ws, frame, time_ms) for time_ms in (0, 40, 40)]
+        assert [answer["time_ms"] for answer in answers] == [0, 40, 40]
+        assert timed(ws, blank, 500)["faces"] == []
+        assert timed(ws, frame, 700)["faces"][0]["id"] == 1
+        assert timed(ws, frame, 60_000)["faces"][0]["id"] == 2, "a minute of the film passed, however fast it was sent"
+
+
+def test_a_time_that_runs_backwards_is_an_error_for_that_frame(url: str, frame: bytes) -> None:
+    with opened(url) as ws:
+        receive(ws)
+        timed(ws, frame, 1200.5)
+        error = timed(ws, frame, 1000)
+        assert (error["type"], error["frame"], error["code"]) == ("error", 2, "bad_time")
+        assert "1000 ms" in error["detail"]
+        assert "1200.5 ms" in error["detail"]
+        ws.send(frame)
+        assert receive(ws)["code"] == "bad_time"
+        assert timed(ws, frame, 1300)["faces"][0]["id"] == 1
+
+
+def test_frames_without_a_time_follow_the_clock(url: str, frame: bytes) -> None:
+    with opened(url) as ws:
+        receive(ws)
+        ws.send(frame)
+        assert receive(ws)["time_ms"] is None
+        assert timed(ws, frame, 0)["code"] == "bad_time"
+
+
 def test_configure_changes_this_session(url: str, frame: bytes) -> None:
     with opened(url) as ws:
         receive(ws)
@@ -169,6 +207,8 @@ def test_configure_changes_this_session(url: str, frame: bytes) -> None:
         ('{"type": "configure", "smoothing": NaN}', "smoothing"),
         ('{"type": "configure", "min_confidence": 2}', "min_confidence"),
         ('{"type": "dance"}', "dance"),
+        ('{"type": "frame", "time_ms": -1}', "time_ms"),
+        ('{"type": "frame", "time_ms": NaN}', "time_ms"),
         ("[]", "object"),
         ("{}", "type"),
     ],

@@ -1,59 +1,85 @@
 """Read the expressions in a video file, a webcam or an RTSP camera through a Mien server.
 
-    pip install opencv-python-headless websockets tqdm matplotlib
+    pip install av opencv-python-headless websockets tqdm matplotlib
     python examples/stream_video.py talk.mp4 --out talk        # a file
     python examples/stream_video.py 0 --seconds 30             # the first webcam
     python examples/stream_video.py rtsp://camera/stream --seconds 60
 
-Writes OUT.mp4 (boxes and labels drawn over the video), OUT.csv (a line for each face of each frame) and OUT.png (the
-emotions over time). A file is read frame by frame, so nothing is missed; a camera at the pace of the server.
+Writes OUT.mp4 (boxes and labels drawn over the video, H.264 with the timing of the source), OUT.csv (a line for each face
+of each frame) and OUT.png (the emotions over time). A file is read frame by frame with each frame's own time, so nothing
+is missed and the same film gives the same table; a camera is read at the pace of the server.
 """
 
 import argparse
 import csv
-import itertools
 import json
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
+import av
 import cv2
 import numpy as np
 from tqdm import tqdm
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-LIVE_RATE = 15.0  # frames a second of the film of a camera
 COLORS = {
     "angry": "#c9372c", "disgust": "#7a9a01", "fear": "#8250df", "happy": "#b77900",
     "neutral": "#7d8590", "sad": "#2f7de1", "surprise": "#d6409f",
 }  # fmt: skip
 
 
-def source_of(name: str) -> tuple[cv2.VideoCapture, float, bool]:
-    """A video, its frames a second, and whether it is live."""
-    live = name.isdigit() or "://" in name
-    capture = cv2.VideoCapture(int(name) if name.isdigit() else name)
-    if not capture.isOpened():
-        sys.exit(f"error: {name} cannot be opened as a video.")
-    return capture, (LIVE_RATE if live else capture.get(cv2.CAP_PROP_FPS) or LIVE_RATE), live
+class Recording:
+    """A video file: (seconds, picture) of each frame, by its presentation time and upright as players show it."""
+
+    def __init__(self, name: str) -> None:
+        try:
+            self._file = av.open(name)
+            self._stream = self._file.streams.video[0]
+        except (OSError, IndexError):
+            sys.exit(f"error: {name} cannot be opened as a video.")
+        self._stream.thread_type = "AUTO"
+        self.frames = self._stream.frames or None
+
+    def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
+        start = (self._file.start_time or 0) / av.time_base
+        for frame in self._file.decode(self._stream):
+            if frame.time is not None:
+                picture = np.rot90(frame.to_ndarray(format="bgr24"), frame.rotation // 90)
+                yield max(0.0, frame.time - start), np.ascontiguousarray(picture)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
-def frames(capture: cv2.VideoCapture, rate: float, live: bool) -> Iterator[tuple[float, np.ndarray]]:
-    """(time in seconds, picture): of a file as its frames are numbered, of a camera as time passes."""
-    started = time.monotonic()
-    for number in itertools.count():
-        there, picture = capture.read()
-        if not there:
-            return
-        yield time.monotonic() - started if live else number / rate, picture
+class Camera:
+    """A webcam or a network camera: (seconds since the start, picture), the newest each time."""
+
+    def __init__(self, name: str) -> None:
+        self._capture = cv2.VideoCapture(int(name) if name.isdigit() else name)
+        if not self._capture.isOpened():
+            sys.exit(f"error: {name} cannot be opened as a video.")
+        self.frames = None
+
+    def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
+        started = time.monotonic()
+        while (read := self._capture.read())[0]:
+            yield time.monotonic() - started, read[1]
+
+    def close(self) -> None:
+        """Let the camera go."""
+        self._capture.release()
 
 
-def ask(socket: ClientConnection, picture: np.ndarray) -> list[dict[str, Any]]:
+def ask(socket: ClientConnection, at: float, picture: np.ndarray) -> list[dict[str, Any]]:
     """The faces of one picture; none, and a line that says why, where the server could not read it."""
+    socket.send(json.dumps({"type": "frame", "time_ms": round(at * 1000, 3)}))
     socket.send(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
     answer = json.loads(socket.recv())
     if answer["type"] == "error":
@@ -71,24 +97,38 @@ def table_file(path: Path) -> IO[str]:
 
 
 class Film:
-    """The labelled video. A camera's pictures are repeated as needed, so that the film lasts as long as life did."""
+    """The labelled video: H.264, which browsers play, each picture at the time at which it was seen."""
 
-    def __init__(self, path: Path, rate: float) -> None:
-        self._path, self._rate, self._writer, self._written = path, rate, None, 0
+    TICK = Fraction(1, 90_000)  # of a second: every usual frame rate in whole ticks
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._file, self._stream = path, None, None
+        self._last, self._step = -1, 0
 
     def show(self, picture: np.ndarray, at: float) -> None:
         """Write a picture that was seen `at` so many seconds."""
-        if self._writer is None:
-            size = (picture.shape[1], picture.shape[0])
-            self._writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*"mp4v"), self._rate, size)
-        while self._written <= round(at * self._rate):
-            self._writer.write(picture)
-            self._written += 1
+        height, width = (side - side % 2 for side in picture.shape[:2])  # H.264 has colour for two pixels at a time
+        if self._stream is None:
+            self._file = av.open(str(self._path), "w", options={"movflags": "+faststart"})
+            self._stream = self._file.add_stream(
+                "libx264", rate=30, options={"crf": "20", "preset": "veryfast", "bf": "0"}
+            )
+            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+            self._stream.time_base = self._stream.codec_context.time_base = self.TICK
+        if picture.shape[:2] != (self._stream.height, self._stream.width):
+            picture = cv2.resize(picture, (self._stream.width, self._stream.height))
+        frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+        frame.pts, frame.time_base = max(round(at / self.TICK), self._last + 1), self.TICK
+        self._last, self._step = frame.pts, frame.pts - max(self._last, 0)
+        self._file.mux(self._stream.encode(frame))
 
     def close(self) -> None:
         """Finish the file."""
-        if self._writer is not None:
-            self._writer.release()
+        if self._file is not None:
+            for packet in self._stream.encode():
+                packet.duration = self._step  # or the last picture would be gone at once
+                self._file.mux(packet)
+            self._file.close()
 
 
 def draw(picture: np.ndarray, faces: list[dict[str, Any]]) -> None:
@@ -145,13 +185,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="stop after so long")
     options = parser.parse_args()
 
-    capture, rate, live = source_of(options.source)
+    source = (
+        Camera(options.source) if options.source.isdigit() or "://" in options.source else Recording(options.source)
+    )
     file = table_file(Path(f"{options.out}.csv"))
     rows: list[list[Any]] = []
     emotions: list[str] = list(COLORS)
-    film, fault = Film(Path(f"{options.out}.mp4"), rate), ""
+    film, fault = Film(Path(f"{options.out}.mp4")), ""
     headers = {"X-API-Key": options.key} if options.key else {}
-    total = None if live else int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) or None
     # Whatever ends the reading, what was read until then is written.
     with file:
         table = csv.writer(file)
@@ -160,10 +201,10 @@ def main() -> int:
                 socket.recv()  # ready
                 file.truncate(0)
                 table.writerow(["seconds", "face", "x", "y", "width", "height", "emotion", *emotions])
-                for at, picture in tqdm(frames(capture, rate, live), total=total, unit="frame"):
+                for at, picture in tqdm(source, total=source.frames, unit="frame"):
                     if options.seconds is not None and at >= options.seconds:
                         break
-                    faces = ask(socket, picture)
+                    faces = ask(socket, at, picture)
                     for face in faces:
                         box = [face["box"][key] for key in ("x", "y", "width", "height")]
                         probabilities = [face["probabilities"][emotion] for emotion in emotions]
@@ -177,7 +218,7 @@ def main() -> int:
             fault = f"error: {options.url}: {error}"
         finally:
             film.close()
-            capture.release()
+            source.close()
     if fault and not rows:
         sys.exit(fault)
     seen = tracks(rows)

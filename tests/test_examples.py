@@ -9,14 +9,19 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, expect
+from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
 from shared.emotions import EMOTIONS
@@ -84,13 +89,74 @@ def test_a_film_becomes_a_labelled_film_a_table_and_a_plot(server: str, film: Pa
     assert {row["face"] for row in rows} == {"1"}
     labelled = cv2.VideoCapture(str(tmp_path / "talk.mp4"))
     assert labelled.get(cv2.CAP_PROP_FRAME_COUNT) == 15
-    assert labelled.get(cv2.CAP_PROP_FPS) == 15
+    assert labelled.get(cv2.CAP_PROP_FPS) == pytest.approx(15, abs=0.1)
     there, picture = labelled.read()
     original = cv2.VideoCapture(str(film)).read()[1]
     assert there
     assert np.abs(picture.astype(int) - original).max() > 60  # a box was drawn
     with Image.open(tmp_path / "talk.png") as plot:
         assert plot.width > 800
+
+
+# Seconds of a film of variable rate, as telephones and screen recorders make them.
+TIMES = [0, 0.12, *(n / 10 for n in range(2, 11)), *(n / 2 for n in range(3, 11))]
+
+
+@pytest.fixture
+def variable(scene: Image.Image, tmp_path: Path) -> Path:
+    """Nineteen frames of the astronaut at TIMES; from 3 s on she has gone."""
+    path = tmp_path / "variable.mkv"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=30, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 322, 240, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for at in TIMES:
+            picture = scene.resize((322, 240)) if at < 3 else Image.new("RGB", (322, 240), "gray")
+            frame = av.VideoFrame.from_image(picture)
+            frame.pts, frame.time_base = round(at * 1000), Fraction(1, 1000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    return path
+
+
+@contextmanager
+def slow(server: str) -> Iterator[str]:
+    """The stream of `server`, each answer 50 ms late."""
+
+    def forward(socket: ServerConnection) -> None:
+        with connect(server.replace("http", "ws") + "/stream", compression=None) as onward:
+            socket.send(onward.recv())
+            for message in socket:
+                onward.send(message)
+                if isinstance(message, bytes):
+                    time.sleep(0.05)
+                    socket.send(onward.recv())
+
+    with serve(forward, "localhost", 0, max_size=None) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        yield f"ws://localhost:{proxy.socket.getsockname()[1]}"
+
+
+def test_the_same_film_gives_the_same_table_at_any_speed_with_each_frames_own_time(
+    server: str, variable: Path, tmp_path: Path, with_camera: Browser
+) -> None:
+    stream_video(variable, "--url", server.replace("http", "ws") + "/stream", "--out", tmp_path / "fast")
+    with slow(server) as url:
+        stream_video(variable, "--url", url, "--out", tmp_path / "slow")
+    assert (tmp_path / "fast.csv").read_bytes() == (tmp_path / "slow.csv").read_bytes()
+    with (tmp_path / "fast.csv").open() as file:
+        assert [float(row["seconds"]) for row in csv.DictReader(file)] == [at for at in TIMES if at < 3]
+    with av.open(str(tmp_path / "fast.mp4")) as film:
+        assert [frame.time for frame in film.decode(video=0)] == pytest.approx(TIMES, abs=1e-3)
+    page = with_camera.new_page()
+    page.goto((tmp_path / "fast.mp4").as_uri())
+    page.wait_for_function("document.querySelector('video').readyState >= 2")
+    width, seconds = page.evaluate(
+        "(({videoWidth, duration}) => [videoWidth, duration])(document.querySelector('video'))"
+    )
+    page.close()
+    assert width == 322
+    assert seconds == pytest.approx(5.5, abs=0.01)
 
 
 def test_a_source_or_server_that_is_not_there_is_told(film: Path, tmp_path: Path, server: str) -> None:
@@ -113,6 +179,7 @@ def test_what_was_read_before_the_server_went_is_kept(film: Path, tmp_path: Path
     def three_answers(socket: ServerConnection) -> None:
         socket.send(json.dumps({"type": "ready"}))
         for _ in range(3):
+            socket.recv()  # its time
             socket.recv()
             socket.send(json.dumps(answer))
         socket.close(1001, "the service is stopping")

@@ -1,1 +1,131 @@
 """`detector export`: a trained network to models/detector/, in the form that the service runs."""
+
+import json
+import math
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+import onnx
+
+from services.trainer.detector.card import detector_card
+from services.trainer.detector.network import STRIDES
+from services.trainer.detector.onnx_graph import INPUT, IR_VERSION, OPSET, detector_graph
+from services.trainer.detector.scenes import Composer
+from services.trainer.detector.sources import Sources
+from services.trainer.detector.train import HISTORY_FILE, MODEL_FILE, RUN_FILE, VALIDATION_SEED
+from services.trainer.errors import ExportRefused, WorkdirError
+from shared.atomic import atomic_directory, write_text
+from shared.boxes import Box, intersection_over_union
+from shared.detector_manifest import DetectorManifest
+from shared.manifest import CARD_FILE, sha256_of
+from shared.manifest import MODEL_FILE as ONNX_FILE
+from shared.pipeline.session import open_session
+from shared.pipeline.single_shot import OUTPUTS, SingleShotDetector
+
+LARGEST_DIFFERENCE: Final = 1e-3  # of a score, or of a place in strides
+SERVED_AT: Final = 0.6  # the confidence that the best threshold becomes: the service's default
+CALIBRATION_SCENES: Final = 200
+FOUND_IOU: Final = 0.4
+LICENSE: Final = "Apache-2.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A score, and how many faces are found and how many of the found are faces at it."""
+
+    score: float
+    recall: float
+    precision: float
+
+
+def export(
+    workdir: Path, data: Path, figures: dict[str, Any], least_face_px: float, directory: Path
+) -> DetectorManifest:
+    """Write model.onnx, manifest.json and card.md of a run's averaged network to `directory`.
+
+    The score at which faces are told best from others, on scenes of held-out pictures, becomes the service's default
+    confidence. Raises ExportRefused when ONNX Runtime answers otherwise than Keras, WorkdirError when there is no run.
+    """
+    try:
+        run = json.loads((workdir / RUN_FILE).read_text(encoding="utf-8"))
+        history = [json.loads(line) for line in (workdir / HISTORY_FILE).read_text(encoding="utf-8").splitlines()]
+        model = keras.saving.load_model(workdir / MODEL_FILE, compile=False)
+    except (OSError, ValueError) as error:
+        raise WorkdirError(f"{workdir} holds no trained detector: {error}.") from error
+    sources = Sources.load(data)
+    threshold = best_threshold(detector_graph(model), sources, run["config"]["side_px"])
+    graph = detector_graph(model, _logit(SERVED_AT) - _logit(threshold.score))
+    _check_parity(model, graph, sources, run["config"]["side_px"])
+    with atomic_directory(directory) as new:
+        onnx.save(graph, new / ONNX_FILE)
+        sha256 = sha256_of(new / ONNX_FILE)
+        manifest = DetectorManifest(
+            name="mien",
+            version=sha256[:12],
+            sha256=sha256,
+            strides=STRIDES,
+            least_face_px=least_face_px,
+            min_confidence=SERVED_AT,
+            opset=OPSET,
+            ir_version=IR_VERSION,
+            parameters=model.count_params(),
+            training=run
+            | {
+                "steps": history[-1]["step"],
+                "train_seconds": history[-1]["seconds"],
+                "validation": {name: value for name, value in history[-1].items() if name.startswith("val_")},
+                "threshold": {"score": threshold.score, "recall": threshold.recall, "precision": threshold.precision},
+                "versions": {name: version(name) for name in ("keras", "onnx", "opencv-python-headless")},
+            },
+            metrics=figures,
+            license=LICENSE,
+        )
+        manifest.save(new)
+        write_text(new / CARD_FILE, detector_card(manifest))
+    return manifest
+
+
+def best_threshold(graph: onnx.ModelProto, sources: Sources, side: int) -> Threshold:
+    """The score with the best harmonic mean of recall and precision on scenes of held-out pictures."""
+    detector = SingleShotDetector("mien", open_session(graph.SerializeToString(), threads=1), side, 1)
+    composer, rng = Composer(sources, side, held_out=True), np.random.default_rng(VALIDATION_SEED)
+    faces, seen = 0, []
+    for _ in range(CALIBRATION_SCENES):
+        scene = composer.scene(rng)
+        left = [Box(*face[:4]) for face in scene.faces.tolist()]
+        unsure = [Box(*box) for box in scene.ignored.tolist()]
+        faces += len(left)
+        for found in sorted(detector.detect(scene.pixels, 0.02), key=lambda f: -f.confidence):
+            hit = next((box for box in left if intersection_over_union(box, found.box) >= FOUND_IOU), None)
+            if hit is not None:
+                left.remove(hit)
+            elif any(intersection_over_union(box, found.box) > 0.1 for box in unsure):
+                continue
+            seen.append((found.confidence, hit is not None))
+    seen.sort(reverse=True)
+    hits = np.cumsum([hit for _, hit in seen])
+    recall, precision = hits / max(faces, 1), hits / np.arange(1, len(seen) + 1)
+    best = int(np.argmax(2 * recall * precision / np.maximum(recall + precision, 1e-9)))
+    return Threshold(*(round(float(value), 4) for value in (seen[best][0], recall[best], precision[best])))
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+def _check_parity(model: keras.Model, graph: onnx.ModelProto, sources: Sources, side: int) -> None:
+    picture = Composer(sources, side, held_out=True).scene(np.random.default_rng(0)).pixels.astype(np.float32)
+    ours = np.asarray(model.predict_on_batch(picture[np.newaxis]))[0]
+    session = open_session(graph.SerializeToString(), threads=1)
+    theirs = session.run(OUTPUTS, {INPUT: picture.transpose(2, 0, 1)[np.newaxis]})
+    boxes, points = (np.concatenate([theirs[n][0] for n in range(kind, 12, 4)]) for kind in (2, 3))
+    corner = np.array([0.5, 0.5, 0, 0], np.float32)
+    difference = max(
+        float(np.abs(boxes - ours[:, 1:5] - corner).max()), float(np.abs(points - ours[:, 5:] - 0.5).max())
+    )
+    if not difference <= LARGEST_DIFFERENCE:
+        raise ExportRefused(f"ONNX Runtime answers otherwise than Keras by {difference:.2g}; nothing was written.")

@@ -38,11 +38,11 @@ class _Graph:
         return name
 
 
-def detector_graph(model: keras.Model, sharpness: float = 1.0, shift: float = 0.0) -> onnx.ModelProto:
+def detector_graph(model: keras.Model, shift: float = 0.0) -> onnx.ModelProto:
     """The network for pictures (1, 3, H, W) float32 BGR of 0 to 255, sides multiples of 32.
 
     Outputs cls, obj, bbox and kps of each stride as YuNet's, with places from a cell's corner. The score's logit is
-    multiplied by `sharpness` and raised by `shift`. Raises ExportRefused for a layer that the network does not have.
+    raised by `shift`. Raises ExportRefused for a layer that the network does not have.
     """
     graph = _Graph()
     names: dict[str, str] = {}
@@ -54,7 +54,7 @@ def detector_graph(model: keras.Model, sharpness: float = 1.0, shift: float = 0.
         if isinstance(layer, keras.layers.Reshape):
             levels.append(inputs[0])
     for level in levels:
-        _calibrate(graph, level, sharpness, shift)
+        _calibrate(graph, level, shift)
     outputs = [name for level, stride in zip(levels, STRIDES, strict=True) for name in _outputs(graph, level, stride)]
     return _model(graph, outputs)
 
@@ -118,13 +118,11 @@ def _fold(graph: _Graph, layer: Any, convolution: str) -> str:
     return convolution
 
 
-def _calibrate(graph: _Graph, head: str, sharpness: float, shift: float) -> None:
-    """Change the head's last convolution: the score's logit, and places from the cell's corner."""
-    weights, bias = graph.weights[f"{head}_weight"].copy(), graph.weights[f"{head}_bias"].copy()
-    weights[0] *= sharpness
-    bias[0] = bias[0] * sharpness + shift
+def _calibrate(graph: _Graph, head: str, shift: float) -> None:
+    """Shift the answers of a head: the score's logit, and places, which count from the cell's corner."""
+    bias = graph.weights[f"{head}_bias"].copy()
+    bias[0] += shift
     bias[[1, 2, *range(5, OUTPUTS)]] += 0.5
-    graph.weight(f"{head}_weight", weights)
     graph.weight(f"{head}_bias", bias)
 
 

@@ -1,0 +1,100 @@
+"""The detector's card: what it is for, how good it is, how it was made; every figure is one of the manifest's."""
+
+from typing import Any, Final
+
+from shared.boxes import POINTS
+from shared.detector_manifest import DetectorManifest
+
+_NAMES: Final = {"haar": "Haar", "yunet": "YuNet", "yunet_opencv": "YuNet through OpenCV", "mien": "this one"}
+
+
+def detector_card(manifest: DetectorManifest) -> str:
+    """Markdown for card.md."""
+    training, counts = manifest.training, manifest.training["data"]["counts"]
+    pictures = ", ".join(f"{count['pictures']:,} of kind {kind}" for kind, count in counts.items())
+    return "\n".join(
+        [
+            "---",
+            f"license: {manifest.license.lower()}",
+            "pipeline_tag: object-detection",
+            "---",
+            "",
+            f"# {manifest.name}: face detector",
+            "",
+            "Finds faces in a picture: a box, a confidence and five points for each "
+            f"({', '.join(name.replace('_', ' ') for name in POINTS)}; right and left are the person's own).",
+            "",
+            f"{manifest.parameters:,} parameters, strides {', '.join(map(str, manifest.strides))}, any picture size, "
+            f"version `{manifest.version}`. Every figure below is at a confidence of {manifest.min_confidence}.",
+            "",
+            "## Limits",
+            "",
+            "It was taught by YuNet on photos of one person each, composed into scenes: crowds, helmets, masks, drawings "
+            "and profiles are rare in them. It finds faces and does not tell whose they are.",
+            "",
+            "## How good",
+            "",
+            *_figures(manifest.metrics),
+            "## How it was made",
+            "",
+            f"By this repository's trainer (`detector prepare|train|export`): {training['steps']:,} steps of "
+            f"{training['config']['batch_size']} scenes of {training['config']['side_px']} pixels, "
+            f"{training['train_seconds'] / 3600:.1f} h of wall time on a shared CPU, from {pictures}. Faces and points are "
+            "those that YuNet (MIT) sees alike in a picture and in its mirror image. The confidence is set so that "
+            f"{manifest.min_confidence} is the score of the best balance on composed scenes of held-out pictures: there it "
+            f"finds {training['threshold']['recall']:.1%} of the faces, and {training['threshold']['precision']:.1%} of what "
+            "it finds are faces.",
+            "",
+            "Data, by name and sha256: "
+            + "; ".join(f"{name} `{sha[:12]}…`" for name, sha in training["data"]["sources_sha256"].items())
+            + ".",
+            "",
+        ]
+    )
+
+
+def _figures(metrics: dict[str, Any]) -> list[str]:
+    """A table for each figure that was measured: one row a case, one column a detector."""
+    titles = {
+        "missed_by_group": ("Share missed of FairFace's validation faces, by group", 1),
+        "missed_photos": ("Share of labelled web photos without a face found", 0),
+        "found_in_collages": ("Share found of 2 to 12 faces of 60 to 300 px in 1280x960", 0),
+        "found_20_of_40px_in_1920x1080": ("Share found of 20 faces of 40 px in 1920x1080", 0),
+        "found_20_of_24px_in_1024x768": ("Share found of 20 faces of 24 px in 1024x768", 0),
+        "false_alarms_per_scene": ("False alarms per scene without people", 0),
+        "found_by_size_px": ("Share found by size in pixels", 1),
+        "found_by_turn_deg": ("Share found by turn in degrees, either way", 1),
+        "found_by_light": ("Share found by light, as a factor of brightness", 1),
+        "speed_ms": ("Milliseconds for the whole stage, one thread", 1),
+    }
+    lines: list[str] = []
+    single = {name: metrics[name] for name, (_, deep) in titles.items() if not deep and name in metrics}
+    if single:
+        lines += _table("", {titles[name][0]: values for name, values in single.items()})
+    for name, (title, deep) in titles.items():
+        if deep and name in metrics:
+            detectors = metrics[name]
+            cases = list(next(iter(detectors.values())))
+            lines += [f"{title}:", "", *_table("", {c: {d: v[c] for d, v in detectors.items()} for c in cases})]
+    if "by_min_face" in metrics:
+        lines += ["What `min_face` costs and shows, in 1280x960:", "", *_min_face(metrics["by_min_face"])]
+    return lines
+
+
+def _table(corner: str, rows: dict[str, dict[str, float]]) -> list[str]:
+    detectors = list(dict.fromkeys(name for values in rows.values() for name in values))
+    lines = [
+        f"| {corner} | " + " | ".join(_NAMES.get(name, name) for name in detectors) + " |",
+        "|---|" + "--:|" * len(detectors),
+    ]
+    for title, values in rows.items():
+        lines.append(f"| {title} | " + " | ".join(f"{values[name]:g}" for name in detectors) + " |")
+    return [*lines, ""]
+
+
+def _min_face(rows: dict[str, dict[str, float]]) -> list[str]:
+    lines = ["| min_face | ms | found of that size | found of twice that |", "|--:|--:|--:|--:|"]
+    lines += [
+        f"| {share} | {r['ms']:g} | {r['found']:g} | {r['found_twice_as_large']:g} |" for share, r in rows.items()
+    ]
+    return [*lines, ""]

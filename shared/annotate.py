@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from shared.analyzer import Face
-from shared.boxes import PixelBox
+from shared.boxes import Landmarks, PixelBox
 from shared.emotions import EMOTION_COLORS
 from shared.pipeline.decode import BgrImage
 
@@ -44,8 +44,8 @@ class _Area:
         return max(width, 0) * max(height, 0)
 
 
-def annotate(image: BgrImage, faces: tuple[Face, ...]) -> BgrImage:
-    """`image` (H, W, 3) with each face's box, emotion and probability drawn on it, in place.
+def annotate(image: BgrImage, faces: tuple[Face, ...], points: bool = False) -> BgrImage:
+    """`image` (H, W, 3) with each face's box, emotion and probability drawn on it, in place; with `points`, its landmarks.
 
     Lines and type follow the size of the picture. A label lies at or in its own box and off other faces and labels;
     where its text does not fit, it is the emotion alone or the face's number, counted from 1 in the order of `faces`.
@@ -55,6 +55,8 @@ def annotate(image: BgrImage, faces: tuple[Face, ...]) -> BgrImage:
     boxes = [_area(face.box) for face in faces]
     for face, box in zip(faces, boxes, strict=True):
         _outline(image, box, _rgb(face), line)
+        if points and face.landmarks is not None:
+            _dots(image, face.landmarks, _rgb(face), line)
     taken: list[_Area] = []
     for number, (face, box) in enumerate(zip(faces, boxes, strict=True)):
         others = [*boxes[:number], *boxes[number + 1 :]]
@@ -75,6 +77,12 @@ def _outline(image: BgrImage, box: _Area, color: Rgb, line: int) -> None:
     # White on both sides: every colour, neutral's grey too, is seen on every ground.
     cv2.rectangle(image, *corners, _WHITE, line + 2 * max(1, line // 3))
     cv2.rectangle(image, *corners, color[::-1], line)
+
+
+def _dots(image: BgrImage, landmarks: Landmarks, color: Rgb, line: int) -> None:
+    for x, y in landmarks:
+        cv2.circle(image, (round(x), round(y)), line + 2, _WHITE, -1, cv2.LINE_AA)
+        cv2.circle(image, (round(x), round(y)), line + 1, color[::-1], -1, cv2.LINE_AA)
 
 
 def _label(

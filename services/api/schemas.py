@@ -212,6 +212,12 @@ class PredictQuery(BaseModel):
         )
 
 
+class AnnotateQuery(PredictQuery):
+    """The query parameters of a drawing."""
+
+    points: Annotated[bool, Field(description="true: draw the five landmarks of each face too.")] = False
+
+
 class ModelDescription(BaseModel):
     """The model served and everything known about it."""
 

@@ -126,14 +126,16 @@ class Service:
         analyzer = analyzer or self.ready()
         return (await self._work(lambda: (analyzer.analyze(data, options), None)))[0]
 
-    async def annotate(self, data: bytes, options: Options, kind: ImageKind) -> tuple[Analysis, bytes]:
-        """The analysis, and the image at full size with its faces drawn on it. Raises as `analyze` does."""
+    async def annotate(
+        self, data: bytes, options: Options, kind: ImageKind, points: bool = False
+    ) -> tuple[Analysis, bytes]:
+        """The analysis, and the image at full size with its faces drawn on it, with `points` their landmarks too. Raises as `analyze` does."""
         analyzer = self.ready()
         whole = replace(analyzer.limits, target_side_px=analyzer.limits.max_side_px)
 
         def work() -> tuple[Analysis, bytes]:
             analysis = analyzer.analyze(data, options)
-            return analysis, encode(annotate(decode(data, whole).pixels, analysis.faces), kind)
+            return analysis, encode(annotate(decode(data, whole).pixels, analysis.faces, points), kind)
 
         return await self._work(work)
 

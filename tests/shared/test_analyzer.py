@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from shared.analyzer import STAGES, Analyzer, Options
-from shared.boxes import Box
+from shared.boxes import Box, Landmarks
 from shared.manifest import load_manifest
 from shared.pipeline.classify import open_classifier
 from shared.pipeline.decode import BgrImage, ImageLimits, decode
@@ -22,11 +22,13 @@ class FakeDetector:
 
     name = "haar"
 
-    def __init__(self, *boxes: Box) -> None:
-        self.boxes = boxes
+    def __init__(self, *boxes: Box, landmarks: Landmarks | None = None) -> None:
+        self.boxes, self.landmarks = boxes, landmarks
+        self.min_faces: list[float] = []
 
     def detect(self, image: BgrImage, min_confidence: float, min_face: float = 0.0) -> list[Detection]:
-        return [Detection(box, 0.9) for box in self.boxes]
+        self.min_faces.append(min_face)
+        return [Detection(box, 0.9, self.landmarks) for box in self.boxes]
 
 
 def analyzer(detector: object) -> Analyzer:
@@ -43,6 +45,22 @@ def test_the_astronaut_smiles(jpeg: bytes) -> None:
     box = face.box
     assert overlap((box.x, box.y, box.x + box.width, box.y + box.height), SCENE_FACE) > 0.6
     assert tuple(analysis.timings_s) == STAGES
+
+
+def test_landmarks_are_pixels_of_the_displayed_image_and_tell_the_roll(encode: Encode, scene: Image.Image) -> None:
+    points = ((100.0, 100.0), (140.0, 140.0), (110.0, 140.0), (90.0, 160.0), (120.0, 180.0))
+    finder = FakeDetector(Box(80, 80, 100, 100), landmarks=points)
+    large = encode(scene.resize((2560, 1920)))  # decoded at half its size
+    (face,) = analyzer(finder).analyze(large, Options()).faces
+    assert face.landmarks == tuple((2 * x, 2 * y) for x, y in points)
+    assert face.roll_deg == pytest.approx(45)
+
+
+def test_min_face_is_a_share_of_the_shorter_side_however_it_was_given(jpeg: bytes) -> None:
+    finder = FakeDetector()
+    for min_face in (0.0, 0.1, 48, 10_000):
+        analyzer(finder).analyze(jpeg, Options(min_face=min_face))  # 640x480
+    assert finder.min_faces == [0.0, 0.1, 0.1, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """What is drawn on an annotated picture can be read."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +86,13 @@ def test_the_smallest_and_the_narrowest_pictures_are_drawn_on(size: tuple[int, i
 def test_each_emotion_is_drawn_in_its_color(emotion: str) -> None:
     drawn = annotate(ground(320, 240), (face(emotion, 100, 80, 90, 90),))
     assert of_color(drawn, emotion).sum() > 4 * 90 * 0.8
+
+
+def test_landmarks_are_drawn_where_asked() -> None:
+    landmarks = ((80.0, 80.0), (120.0, 80.0), (100.0, 100.0), (85.0, 120.0), (115.0, 120.0))
+    marked = replace(face("happy", 50, 50, 100, 100), landmarks=landmarks)
+    plain, drawn = (of_color(annotate(ground(400, 300), (marked,), points), "happy") for points in (False, True))
+    assert all(drawn[round(y), round(x)] and not plain[round(y), round(x)] for x, y in landmarks)
 
 
 def test_a_picture_without_faces_is_unchanged() -> None:

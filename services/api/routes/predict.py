@@ -11,7 +11,7 @@ from services.api.dependencies import ServiceDep
 from services.api.errors import INTERNAL, answer_to, log_fault
 from services.api.faults import InvalidParameter, PayloadTooLarge
 from services.api.openapi import OCTETS, batch_body, binary, image_body, problems
-from services.api.schemas import BatchItem, BatchPrediction, ModelName, Prediction, PredictQuery, in_ms
+from services.api.schemas import AnnotateQuery, BatchItem, BatchPrediction, ModelName, Prediction, PredictQuery, in_ms
 from services.api.security import Authorized
 from services.api.service import Service
 from services.api.upload import image_of, images_of, in_bytes
@@ -32,7 +32,12 @@ def _options(request: Request, service: ServiceDep, query: Annotated[PredictQuer
     return query.options(service.settings.max_faces, service.settings.min_confidence, service.settings.min_face)
 
 
+def _drawing(request: Request, service: ServiceDep, query: Annotated[AnnotateQuery, Query()]) -> tuple[Options, bool]:
+    return _options(request, service, query), query.points
+
+
 OptionsDep: TypeAlias = Annotated[Options, Depends(_options)]
+DrawingDep: TypeAlias = Annotated[tuple[Options, bool], Depends(_drawing)]
 
 
 @router.post(
@@ -87,17 +92,18 @@ async def predict_batch(request: Request, service: ServiceDep, options: OptionsD
     },
     openapi_extra=image_body(),
 )
-async def predict_annotated(request: Request, service: ServiceDep, options: OptionsDep) -> Response:
+async def predict_annotated(request: Request, service: ServiceDep, drawing: DrawingDep) -> Response:
     """Send the image as to /predict. The answer is a JPEG, or a PNG if `Accept` names image/png.
 
     With `Accept: application/octet-stream` the JPEG has that type, for generated clients that know no image types.
     """
     service.ready()
+    options, points = drawing
     accepted = request.headers.get("accept", "")
     kind: ImageKind = "png" if "image/png" in accepted else "jpeg"
     media_type = OCTETS if OCTETS in accepted else f"image/{kind}"
     async with image_of(request, service) as data:
-        analysis, drawn = await cancel_on_disconnect(request, service.annotate(data, options, kind))
+        analysis, drawn = await cancel_on_disconnect(request, service.annotate(data, options, kind, points))
     request.state.timings_ms = in_ms(analysis)
     return Response(drawn, media_type=media_type)
 

@@ -12,6 +12,7 @@ const ANNOUNCE_EVERY_MS = 4000; // to screen readers, while the camera runs
 
 const element = (id) => document.getElementById(id);
 const view = element("view");
+const points = element("points");
 const video = element("video");
 const frame = element("drop");
 const timeline = new Timeline(element("minute"), element("legend"));
@@ -51,6 +52,7 @@ async function show(load) {
     const worked = Math.round(Object.values(answer.timings_ms).reduce((sum, value) => sum + value, 0));
     element("status").textContent = `${describeFaces(answer.faces)}. ${elapsed} ms, of which ${worked} ms for the analysis.`;
     await drawPicture(picture, answer, turn);
+    points.onchange = () => drawPicture(picture, answer, turn);
   } catch (error) {
     if (turn !== latestTurn) return;
     element("status").textContent = "";
@@ -71,7 +73,7 @@ async function drawPicture(picture, answer, turn) {
   view.height = Math.round(bitmap.height * scale);
   const context = view.getContext("2d");
   context.drawImage(bitmap, 0, 0, view.width, view.height);
-  drawFaces(context, answer.faces, view.width / answer.image.width);
+  drawFaces(context, answer.faces, view.width / answer.image.width, { points: points.checked });
   view.setAttribute("aria-label", `Picture. ${describeFaces(answer.faces)}.`);
   frame.classList.add("filled");
 }
@@ -166,7 +168,7 @@ function tick(now) {
   context.scale(-1, 1);
   context.drawImage(video, -view.width, 0, view.width, view.height);
   context.restore();
-  if (live.latest) drawFaces(context, live.latest.faces, view.width / live.latest.image.width, true);
+  if (live.latest) drawFaces(context, live.latest.faces, view.width / live.latest.image.width, { mirrored: true, points: points.checked });
   if (live.stream.hasRoom && !live.encoding) sendFrame();
   if (now - live.drawn > 200) {
     live.drawn = now;

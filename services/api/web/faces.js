@@ -23,7 +23,7 @@ export function describeFaces(faces) {
 }
 
 /** Boxes and labels, with `scale` canvas pixels for each pixel of the image; `mirrored` as a mirror shows them. */
-export function drawFaces(context, faces, scale, mirrored = false) {
+export function drawFaces(context, faces, scale, { mirrored = false, points = false } = {}) {
   const { canvas } = context;
   const size = 14 * (canvas.clientWidth ? canvas.width / canvas.clientWidth : 1); // as large as the page's own text
   context.font = `600 ${size}px system-ui, sans-serif`;
@@ -38,7 +38,18 @@ export function drawFaces(context, faces, scale, mirrored = false) {
     context.strokeStyle = color;
     context.lineWidth = Math.max(2, size / 6);
     context.strokeRect(x, y, width, height);
+    if (points) drawPoints(context, Object.values(face.landmarks ?? {}), scale, mirrored, size / 6);
     drawLabel(context, face, { x, y, height }, size, color);
+  }
+}
+
+function drawPoints(context, points, scale, mirrored, radius) {
+  context.fillStyle = context.strokeStyle;
+  for (const point of points) {
+    const x = mirrored ? context.canvas.width - point.x * scale : point.x * scale;
+    context.beginPath();
+    context.arc(x, point.y * scale, radius, 0, 2 * Math.PI);
+    context.fill();
   }
 }
 

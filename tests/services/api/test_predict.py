@@ -266,6 +266,11 @@ def test_a_batch_larger_than_the_queue_is_answered_whole(settings: Settings, jpe
     assert [result["status"] for result in results] == [200] * 10
 
 
+def test_points_are_a_parameter_of_the_annotated_image_only(client: TestClient, jpeg: bytes) -> None:
+    assert client.post("/predict/annotated?points=true", content=jpeg, headers=JPEG).status_code == 200
+    assert_problem(client.post("/predict?points=true", content=jpeg, headers=JPEG), 422, "invalid_parameter")
+
+
 def test_the_annotated_image_is_the_image_with_its_faces_drawn(
     client: TestClient, scene: Image.Image, encode: Encode
 ) -> None:

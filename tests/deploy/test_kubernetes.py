@@ -67,15 +67,3 @@ def test_selectors_select_the_pods() -> None:
         spec = read(FOLDER / "base" / name)["spec"]
         selector = spec.get("selector") or spec["podSelector"]
         assert selector.get("matchLabels", selector).items() <= labels.items()
-
-
-def test_compose_and_prometheus_agree() -> None:
-    compose = read(ROOT / "docker-compose.yml")["services"]
-    assert set(compose) == {"api", "prometheus", "grafana", "trainer"}
-    assert compose["api"]["read_only"] is True
-    assert set(compose["api"]["environment"]) <= {PREFIX + name.upper() for name in Settings.model_fields}
-    target = read(ROOT / "deploy/prometheus/prometheus.yml")["scrape_configs"][0]["static_configs"][0]["targets"]
-    assert target == ["api:8000"]
-    assert compose["trainer"]["profiles"] == ["train"]
-    shared = {volume.split(":")[0] for volume in compose["api"]["volumes"]}
-    assert shared & {volume.split(":")[0] for volume in compose["trainer"]["volumes"]} == {"models"}

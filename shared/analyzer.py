@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from shared.answers import AnswerName, Prior
 from shared.boxes import Box, DetectorName, Landmarks, PixelBox, roll_deg
 from shared.emotions import EMOTIONS
 from shared.manifest import ModelManifest
@@ -29,6 +30,14 @@ class Options:
     max_faces: int = 32
     min_confidence: float = 0.6
     min_face: float = 0.0  # smallest face looked for: below 1 a share of the picture's shorter side, else pixels
+    answer: AnswerName | None = None  # the model's default
+    prior: Prior | None = None  # that of the answer
+
+    def asking(self, answer: AnswerName | None, prior: Prior | None) -> "Options":
+        """These options with another answer or prior, where given. A prior belongs to the answer it was given for."""
+        chosen = answer or self.answer
+        kept = self.prior if chosen == self.answer else None
+        return replace(self, answer=chosen, prior=kept if prior is None else prior)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +97,8 @@ class Analyzer:
     def analyze(self, data: bytes, options: Options) -> Analysis:
         """Faces in one encoded image, largest first, each with seven probabilities.
 
-        Raises UndecodableImage, UnsupportedImage, ImageTooLarge or ImageTooSmall; an image without a face gives
-        an Analysis without faces.
+        Raises UndecodableImage, UnsupportedImage, ImageTooLarge or ImageTooSmall, and what `check` raises; an image
+        without a face gives an Analysis without faces.
         """
         clock = _Clock()
         with clock.stage("decode"):
@@ -105,10 +114,14 @@ class Analyzer:
         with clock.stage("crop"):
             crops = [self._crop(picture, detection) for detection in detections]
         with clock.stage("classify"):
-            probabilities = self._classify(crops)
+            probabilities = self._classify(crops, options)
         read = zip(detections, probabilities, crops, strict=True)
         faces = tuple(_face(picture, found, row, seen) for found, row, seen in read)
         return Analysis(picture.width, picture.height, faces, clock.seconds, self.model)
+
+    def check(self, options: Options) -> None:
+        """Raise UnknownAnswer or UnusablePrior if the model cannot give what `options` ask for."""
+        self._classify([], options)
 
     @property
     def model(self) -> Model:
@@ -131,10 +144,10 @@ class Analyzer:
         square = square_around(detection.box, self.manifest.crop[self.detector.name])
         return to_face(crop(picture.pixels, square), size_px)
 
-    def _classify(self, crops: Sequence[GreyImage]) -> Probabilities:
+    def _classify(self, crops: Sequence[GreyImage], options: Options) -> Probabilities:
         size_px = self.manifest.input.size_px
         faces = np.stack(crops) if crops else np.empty((0, size_px, size_px), np.uint8)
-        return self.classifier.classify(to_input(faces))
+        return self.classifier.classify(to_input(faces), options.answer, options.prior)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,17 @@ from services.api.faults import (
     Unauthorized,
     UnsupportedForm,
 )
-from shared.errors import ImageTooLarge, ImageTooSmall, MienError, UndecodableImage, UnsupportedImage
+from services.api.schemas import PredictQuery
+from shared.errors import (
+    ImageTooLarge,
+    ImageTooSmall,
+    MienError,
+    OutOfMemory,
+    UndecodableImage,
+    UnknownAnswer,
+    UnsupportedImage,
+    UnusablePrior,
+)
 
 MEDIA_TYPE: Final = "application/problem+json"
 _logger = logging.getLogger(__name__)
@@ -52,10 +62,13 @@ _ANSWERS: Final[dict[type, Answer]] = {
     UnsupportedForm: Answer(415, "unsupported_form"),
     UnsupportedImage: Answer(415, "unsupported_image"),
     MissingImage: Answer(422, "missing_image"),
+    UnknownAnswer: Answer(422, "unknown_answer"),
+    UnusablePrior: Answer(422, "unusable_prior"),
     InvalidForm: Answer(422, "invalid_form"),
     InvalidParameter: Answer(422, "invalid_parameter"),
     ImageTooSmall: Answer(422, "image_too_small"),
     NotReady: Answer(503, "not_ready", retry_after_s=5),
+    OutOfMemory: Answer(503, "out_of_memory", retry_after_s=5),
     Overloaded: Answer(503, "overloaded", retry_after_s=1),
 }
 DESCRIPTIONS: Final = {
@@ -126,7 +139,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     faults = [_fault(fault) for fault in error.errors()]
     if any(fault["type"] == "extra_forbidden" for fault in error.errors()):
-        faults.append("the parameters are detect, max_faces, min_confidence and min_face")
+        faults.append(f"the parameters are {', '.join(sorted(PredictQuery.model_fields))}")
     return problem(request, 422, "invalid_parameter", "; ".join(faults) + ".")
 
 

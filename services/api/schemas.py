@@ -1,16 +1,21 @@
 """Requests and answers of the API, as clients see them."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.analyzer import Analysis, Model, Options
 from shared.analyzer import Face as AnalyzedFace
+from shared.answers import AnswerName, Prior, PriorName, expected_shares
 from shared.boxes import POINTS, Landmarks
 from shared.emotions import EMOTIONS
 from shared.manifest import InputSpec
 
 _DIGITS: Final = 6
+NAMED_PRIORS: Final[tuple[PriorName, ...]] = ("natural", "balanced")
+PRIOR: Final = f"natural, balanced, or seven expected shares with commas between, of {', '.join(EMOTIONS)}."
 
 
 class ModelName(BaseModel):
@@ -187,6 +192,15 @@ MIN_FACE: Final = Field(
 )
 
 
+def prior_of(given: str | Sequence[float]) -> Prior:
+    """A prior as clients write it: a name, seven shares, or a text of seven with commas. Raises UnusablePrior."""
+    for name in NAMED_PRIORS:
+        if given == name:
+            return name
+    shares = given.split(",") if isinstance(given, str) else given
+    return tuple(map(float, expected_shares(shares)))  # type: ignore[arg-type] # numpy reads texts of numbers too
+
+
 class PredictQuery(BaseModel):
     """The query parameters of a prediction. An unknown parameter is an error."""
 
@@ -202,13 +216,20 @@ class PredictQuery(BaseModel):
     min_face: Annotated[float | None, MIN_FACE] = None
     detect: Annotated[bool, Field(description="false: treat the whole picture as one face.")] = True
 
-    def options(self, max_faces: int, min_confidence: float, min_face: float) -> Options:
-        """The options of this request, within what the service allows."""
-        return Options(
+    answer: Annotated[
+        AnswerName | None, Field(description="people: as people see the face. labels: as FER2013 labels it.")
+    ] = None
+    prior: Annotated[str | None, Field(description=PRIOR)] = None
+
+    def options(self, defaults: Options) -> Options:
+        """The options of this request, within what the service allows. Raises UnusablePrior."""
+        asked = defaults.asking(self.answer, prior_of(self.prior) if self.prior else None)
+        return replace(
+            asked,
             detect=self.detect,
-            max_faces=min(self.max_faces or max_faces, max_faces),
-            min_confidence=min_confidence if self.min_confidence is None else self.min_confidence,
-            min_face=min_face if self.min_face is None else self.min_face,
+            max_faces=min(self.max_faces or defaults.max_faces, defaults.max_faces),
+            min_face=defaults.min_face if self.min_face is None else self.min_face,
+            min_confidence=defaults.min_confidence if self.min_confidence is None else self.min_confidence,
         )
 
 
@@ -230,9 +251,14 @@ class ModelDescription(BaseModel):
     precision: str
     parameters: int
     license: str
+    answers: Annotated[list[AnswerName], Field(description="What a request may ask for.")]
+    default_answer: Annotated[AnswerName, Field(description="Given unless a request asks for another.")]
+    default_prior: Annotated[str | list[float], Field(description=f"Of the default answer. {PRIOR}")]
     training: dict[str, Any]
-    metrics: dict[str, Any]
+    metrics: Annotated[dict[str, Any], Field(description="By split, answer and the images compared with.")]
     robustness: dict[str, Any] | None
+    steadiness: dict[str, Any] | None
+    groups: dict[str, Any] | None
 
 
 class Alive(BaseModel):

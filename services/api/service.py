@@ -13,13 +13,16 @@ import cv2
 import numpy as np
 
 from services.api.faults import NotReady, Overloaded
+from services.api.schemas import prior_of
 from services.api.settings import Settings
 from services.api.telemetry import Telemetry
 from services.api.workers import Workers, available_cpus
 from shared.analyzer import Analysis, Analyzer, Options
 from shared.annotate import ImageKind, annotate, encode
+from shared.answers import Prior
 from shared.assembly import open_analyzer
 from shared.errors import MienError
+from shared.manifest import ModelManifest
 from shared.pipeline.decode import ImageLimits, decode
 
 T = TypeVar("T")
@@ -69,6 +72,7 @@ class Service:
     def _verified_analyzer(self) -> Analyzer:
         cv2.setNumThreads(1)  # the workers share the cores
         analyzer = analyzer_of(self.settings)
+        analyzer.check(_defaults(self.settings, analyzer.manifest))
         warm_up(analyzer)
         if self.analyzer is None:  # detectors are built per thread; after a swap, while serving
             self.workers.on_each_thread(lambda: warm_up(analyzer))
@@ -85,6 +89,14 @@ class Service:
         if self.analyzer is None:
             raise NotReady(self.reason)
         return self.analyzer
+
+    def defaults(self) -> Options:
+        """What a request gets unless it asks otherwise. Raises NotReady."""
+        return _defaults(self.settings, self.ready().manifest)
+
+    def check(self, options: Options) -> None:
+        """Raise UnknownAnswer or UnusablePrior if the model cannot give what `options` ask for, or NotReady."""
+        self.ready().check(options)
 
     def describe(self) -> str:
         """Which model and detector are served, or why none is, for the person who started the service."""
@@ -173,6 +185,19 @@ def analyzer_of(settings: Settings) -> Analyzer:
         ImageLimits(settings.max_image_pixels, settings.max_image_side_px, settings.detect_side_px),
         providers=[name.strip() for name in settings.providers.split(",")],
         mirror=settings.flip,
+    )
+
+
+def _defaults(settings: Settings, manifest: ModelManifest) -> Options:
+    """Settings first, then what the manifest says; its prior is that of its own default answer."""
+    answer = settings.answer or manifest.default_answer
+    prior: Prior = manifest.default_prior.kind if answer == manifest.default_answer else "natural"
+    return Options(
+        max_faces=settings.max_faces,
+        min_confidence=settings.min_confidence,
+        min_face=settings.min_face,
+        answer=answer,
+        prior=prior_of(settings.prior) if settings.prior else prior,
     )
 
 

@@ -10,7 +10,10 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.api.logs import LogFormat
+from services.api.schemas import prior_of
+from shared.answers import AnswerName
 from shared.assembly import MIEN_DETECTOR, YUNET_MODEL, DetectorChoice, DetectorFiles
+from shared.errors import UnusablePrior
 
 PREFIX: Final = "MIEN_"
 # What browsers send: scheme, host and port, in lower case, without the scheme's default port.
@@ -100,6 +103,13 @@ class Settings(BaseSettings):
         250,
         description="Half-life, in milliseconds, of a face's smoothed probabilities in a video; a session may set its own.",
     )
+    answer: AnswerName | None = Field(
+        None, description="people or labels: whose view of a face is given; unset, people where the model has it."
+    )
+    prior: str | None = Field(
+        None,
+        description="natural, balanced, or seven expected shares, separated by commas; unset, the model's own default.",
+    )
     max_faces: Annotated[int, Field(ge=1, le=1000)] = Field(
         32, description="Maximum number of faces in an answer, largest first; a request may ask for fewer."
     )
@@ -125,6 +135,15 @@ class Settings(BaseSettings):
         if metrics_port and metrics_port == info.data.get("port"):
             raise ValueError("it is the service's own port; unset it to have /metrics there")
         return metrics_port
+
+    @field_validator("prior")
+    @classmethod
+    def _is_a_prior(cls, prior: str | None) -> str | None:
+        try:
+            prior_of(prior or "natural")
+        except UnusablePrior as error:
+            raise ValueError(str(error)) from error
+        return prior
 
     @field_validator("api_keys")
     @classmethod

@@ -17,7 +17,13 @@ router = APIRouter(tags=["model"])
     responses=problems(401, 503),
 )
 async def model(service: ServiceDep) -> ModelDescription:
-    """Name, version, labels, training provenance and every figure of its evaluation."""
-    analyzer = service.ready()
-    described = analyzer.manifest.model_dump(include=set(ModelDescription.model_fields))
-    return ModelDescription(detector=analyzer.detector.name, **described)
+    """Name, version, labels, training provenance, and every figure of its evaluation for each of its answers."""
+    analyzer, defaults = service.ready(), service.defaults()
+    described = analyzer.manifest.model_dump(include=set(ModelDescription.model_fields) - {"default_prior", "answers"})
+    return ModelDescription(
+        detector=analyzer.detector.name,
+        answers=list(analyzer.manifest.answers),
+        default_answer=defaults.answer,
+        default_prior=defaults.prior if isinstance(defaults.prior, str) else list(defaults.prior or ()),
+        **described,
+    )

@@ -29,7 +29,9 @@ def _options(request: Request, service: ServiceDep, query: Annotated[PredictQuer
     for name in request.query_params:
         if len(set(request.query_params.getlist(name))) > 1:
             raise InvalidParameter(f"{name} is given more than once, with different values.")
-    return query.options(service.settings.max_faces, service.settings.min_confidence, service.settings.min_face)
+    options = query.options(service.defaults())
+    service.check(options)  # before the image is read
+    return options
 
 
 def _drawing(request: Request, service: ServiceDep, query: Annotated[AnnotateQuery, Query()]) -> tuple[Options, bool]:

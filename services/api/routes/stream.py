@@ -18,7 +18,6 @@ from services.api.security import Access, access, is_key, origin_allowed
 from services.api.service import Service
 from services.api.streaming import messages
 from services.api.streaming.session import Close, Session, SessionEnded
-from shared.analyzer import Options
 from shared.emotions import EMOTIONS
 
 router = APIRouter()
@@ -94,9 +93,8 @@ async def _authenticate(connection: "_Connection", keys: tuple[str, ...]) -> Acc
 
 async def _serve(connection: "_Connection", service: Service) -> None:
     settings = service.settings
-    options = Options(max_faces=settings.max_faces, min_confidence=settings.min_confidence, min_face=settings.min_face)
     session = Session(
-        connection, service.analyze, options, settings.smoothing_ms, settings.idle_timeout_s, service.telemetry
+        connection, service, service.defaults(), settings.smoothing_ms, settings.idle_timeout_s, service.telemetry
     )
     await connection.send(_ready(service))
     work = asyncio.ensure_future(session.run())
@@ -126,6 +124,7 @@ def _ready(service: Service) -> dict[str, Any]:
             "max_faces": settings.max_faces,
         },
         "smoothing": settings.smoothing_ms,
+        "answers": list(service.ready().manifest.answers),
     }
 
 

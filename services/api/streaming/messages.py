@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from services.api.schemas import MIN_FACE, FaceModel, in_ms
 from shared.analyzer import Analysis
+from shared.answers import AnswerName
 from shared.emotions import EMOTIONS
 from shared.tracking import TrackedFace
 
@@ -36,6 +37,8 @@ class Configure(_Command):
     smoothing: Annotated[
         float | None, Field(ge=0, le=10_000, allow_inf_nan=False, description="Half-life in milliseconds; 0 is none.")
     ] = None
+    answer: AnswerName | None = None
+    prior: str | list[float] | None = None  # a name, or seven shares
 
 
 class FrameTime(_Command):
@@ -73,9 +76,9 @@ def frame_error(frame: int, dropped: int, code: str, detail: str) -> dict[str, A
     return {"type": "error", "frame": frame, "dropped": dropped, "code": code, "detail": detail}
 
 
-def message_error(detail: str) -> dict[str, Any]:
+def message_error(detail: str, code: str = BAD_MESSAGE) -> dict[str, Any]:
     """What was wrong with a text message."""
-    return {"type": "error", "code": BAD_MESSAGE, "detail": detail}
+    return {"type": "error", "code": code, "detail": detail}
 
 
 def _face(tracked: TrackedFace) -> dict[str, Any]:

@@ -6,7 +6,6 @@ and since a session never has more than one frame with the workers, all sessions
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Final, Protocol
@@ -15,10 +14,11 @@ from pydantic import ValidationError
 
 from services.api.errors import answer_to
 from services.api.faults import Overloaded
+from services.api.schemas import prior_of
 from services.api.streaming import messages
 from services.api.telemetry import Telemetry
 from shared.analyzer import Analysis, Options
-from shared.errors import ImageError
+from shared.errors import AnswerError, ImageError
 from shared.tracking import Tracker
 
 _MAX_ERRORS_IN_A_ROW: Final = 5
@@ -44,6 +44,18 @@ class SessionEnded(Exception):
     def __init__(self, code: Close | None, reason: str = "") -> None:
         super().__init__(reason)
         self.code, self.reason = code, reason
+
+
+class Reader(Protocol):
+    """What reads the faces of a frame."""
+
+    def check(self, options: Options) -> None:
+        """Raise UnknownAnswer or UnusablePrior if it cannot give what `options` ask for."""
+        ...
+
+    async def analyze(self, data: bytes, options: Options) -> Analysis:
+        """The faces of one encoded image. Raises ImageError or AnswerError for a fault of the client, Overloaded."""
+        ...
 
 
 class Connection(Protocol):
@@ -108,13 +120,13 @@ class Session:
     def __init__(
         self,
         connection: Connection,
-        analyze: Callable[[bytes, Options], Awaitable[Analysis]],
+        reader: Reader,
         options: Options,
         half_life_ms: float,
         idle_timeout_s: float,
         telemetry: Telemetry,
     ) -> None:
-        self._connection, self._analyze, self._telemetry = connection, analyze, telemetry
+        self._connection, self._reader, self._telemetry = connection, reader, telemetry
         self._limits, self._options = options, options
         self._idle_timeout_s = idle_timeout_s
         self._tracker = Tracker(half_life_ms / 1000)
@@ -163,13 +175,13 @@ class Session:
                 await self._failed(frame, messages.BAD_TIME, fault)
                 continue
             try:
-                analysis = await self._analyze(frame.data, self._options)
+                analysis = await self._reader.analyze(frame.data, self._options)
             except Overloaded:
                 if not self._mailbox.put_back(frame):
                     self._telemetry.frames_dropped.labels("overload").inc()
                 await asyncio.sleep(_RETRY_S)
                 continue
-            except ImageError as error:
+            except (ImageError, AnswerError) as error:  # the model may have been swapped for one without the answer
                 await self._failed(frame, answer_to(error).code, str(error))
                 continue
             faces, self._last = self._tracker.update(analysis.faces, frame.taken_at_s), frame
@@ -209,12 +221,19 @@ class Session:
             await self._reject(messages.message_error(f"{detail}. Text messages are JSON commands; frames are binary."))
             return
         if isinstance(command, messages.Configure):
-            self._configure(command)
+            try:
+                self._configure(command)
+            except AnswerError as error:
+                await self._reject(messages.message_error(str(error), answer_to(error).code))
+                return
             await self._send(self._configured())
         elif isinstance(command, messages.FrameTime):
             self._time_ms = command.time_ms
 
     def _configure(self, wanted: messages.Configure) -> None:
+        asked = self._options.asking(wanted.answer, prior_of(wanted.prior) if wanted.prior is not None else None)
+        self._reader.check(asked)
+        self._options = asked
         if wanted.max_faces is not None:
             self._options = replace(self._options, max_faces=min(wanted.max_faces, self._limits.max_faces))
         if wanted.min_confidence is not None:
@@ -231,6 +250,8 @@ class Session:
             "min_confidence": self._options.min_confidence,
             "min_face": self._options.min_face,
             "smoothing": self._tracker.half_life_s * 1000,
+            "answer": self._options.answer,
+            "prior": self._options.prior,
         }
 
     async def _reject(self, message: dict[str, Any]) -> None:

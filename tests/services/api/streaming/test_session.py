@@ -9,7 +9,7 @@ from services.api.faults import Overloaded
 from services.api.streaming.session import Close, Session, SessionEnded
 from services.api.telemetry import Telemetry
 from shared.analyzer import Analysis, Model, Options
-from shared.errors import ImageTooLarge, ModelError
+from shared.errors import ImageTooLarge, ModelError, UnknownAnswer
 
 NOTHING = Analysis(640, 480, (), {"decode": 0.001}, Model("m", "v", "haar"))
 
@@ -30,18 +30,30 @@ class FakeConnection:
         self.sent.append(message)
 
 
-def run(connection: FakeConnection, *outcomes: Analysis | Exception) -> tuple[BaseException, Telemetry]:
-    """Run a session whose frames have these outcomes, one after another, until it ends."""
-    remaining, telemetry = list(outcomes), Telemetry()
+class FakeReader:
+    """Answers frames with these outcomes, one after another; gives the labels' answer alone."""
 
-    async def analyze(data: bytes, options: Options) -> Analysis:
-        outcome = remaining.pop(0)
+    def __init__(self, *outcomes: Analysis | Exception) -> None:
+        self.outcomes, self.asked = list(outcomes), []
+
+    def check(self, options: Options) -> None:
+        if options.answer == "people":
+            raise UnknownAnswer("This model has no answer 'people'.")
+
+    async def analyze(self, data: bytes, options: Options) -> Analysis:
+        self.asked.append(options)
+        outcome = self.outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
+
+def run(connection: FakeConnection, *outcomes: Analysis | Exception) -> tuple[BaseException, Telemetry]:
+    """Run a session whose frames have these outcomes until it ends."""
+    telemetry = Telemetry()
+
     async def scenario() -> BaseException:
-        session = Session(connection, analyze, Options(), 250, 0.2, telemetry)
+        session = Session(connection, FakeReader(*outcomes), Options(answer="labels"), 250, 0.2, telemetry)
         with pytest.raises(Exception) as ended:  # noqa: PT011 # whatever it is, the caller asserts it
             await session.run()
         return ended.value
@@ -86,3 +98,34 @@ def test_a_wrong_command_is_counted_by_its_code() -> None:
     _, telemetry = run(connection)
     assert connection.sent[0]["code"] == "bad_message"
     assert telemetry.registry.get_sample_value("mien_errors_total", {"code": "bad_message"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ('{"type": "configure", "answer": "people", "max_faces": 1}', "unknown_answer"),
+        ('{"type": "configure", "prior": [1, 2], "max_faces": 1}', "unusable_prior"),
+        ('{"type": "configure", "prior": "even", "max_faces": 1}', "unusable_prior"),
+    ],
+)
+def test_an_answer_that_cannot_be_given_is_told_and_nothing_changes(text: str, code: str) -> None:
+    connection = FakeConnection(text, '{"type": "configure"}')
+    run(connection)
+    error, configured = connection.sent
+    assert (error["type"], error["code"]) == ("error", code)
+    assert (configured["answer"], configured["prior"], configured["max_faces"]) == ("labels", None, 32)
+
+
+def test_a_prior_is_configured_by_name_or_by_seven_shares() -> None:
+    connection = FakeConnection(
+        '{"type": "configure", "prior": "balanced"}', '{"type": "configure", "prior": [2, 0, 0, 2, 0, 0, 0]}'
+    )
+    run(connection)
+    assert [message["prior"] for message in connection.sent] == ["balanced", (0.5, 0, 0, 0.5, 0, 0, 0)]
+
+
+def test_a_model_swapped_for_one_without_the_answer_is_an_error_of_the_frame() -> None:
+    connection = FakeConnection(b"frame", b"frame")
+    ended, _ = run(connection, UnknownAnswer("gone"), NOTHING)
+    assert [message["type"] for message in connection.sent][:1] == ["error"]
+    assert isinstance(ended, SessionEnded)

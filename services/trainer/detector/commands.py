@@ -31,7 +31,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--data", type=Path, default=DATA, help="folder of prepare (%(default)s)")
     train.add_argument("--workdir", type=Path, required=True, help="folder of this run")
     train.add_argument("--threads", type=int, default=0, help="CPU threads of the network (all)")
-    train.set_defaults(run=run_train)
+    train.set_defaults(run=run_train, resumes=True)
 
     evaluate = subcommands.add_parser("evaluate", help="recall and false alarms of detectors, in one run")
     evaluate.add_argument("--detector", type=Path, help="directory of our own")

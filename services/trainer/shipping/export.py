@@ -60,12 +60,7 @@ def export(workdir: Path, data: Dataset, geometry: dict[DetectorName, CropGeomet
     only when every check passed. Raises ExportRefused when ONNX Runtime's probabilities differ from Keras's by more than
     1e-4 on 256 validation images, WorkdirError when the run has no model or was trained on other data.
     """
-    home = Workdir(workdir)
-    run = home.read_run()
-    if run["data_sha256"] != data.sha256:
-        raise WorkdirError(
-            f"{workdir} was trained on other data ({run['data_sha256'][:12]}… instead of {data.sha256[:12]}…)."
-        )
+    home, run = Workdir(workdir), _run_on(workdir, data)
     trained, validation = home.load_best(), data.split("validation")
     temperatures = _temperatures(keras_predictor(trained)(validation.pixels), validation)
     calibrated = with_temperatures(trained, temperatures)
@@ -93,6 +88,15 @@ def export(workdir: Path, data: Dataset, geometry: dict[DetectorName, CropGeomet
         manifest.save(new)
         write_text(new / CARD_FILE, model_card(manifest))
     return Exported(directory, difference, manifest, priors)
+
+
+def _run_on(workdir: Path, data: Dataset) -> dict[str, Any]:
+    run = Workdir(workdir).read_run()
+    if run["data_sha256"] != data.sha256:
+        raise WorkdirError(
+            f"{workdir} was trained on other data ({run['data_sha256'][:12]}… instead of {data.sha256[:12]}…)."
+        )
+    return run
 
 
 def measured(manifest: ModelManifest, predict: Predict, data: Dataset) -> tuple[ModelManifest, dict[PriorName, Scores]]:

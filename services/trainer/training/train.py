@@ -18,7 +18,7 @@ from services.trainer.training.networks import TRANSFER, build
 from services.trainer.training.predictors import HEADS
 from services.trainer.training.teachers import Taught
 from services.trainer.training.transfer import freeze
-from services.trainer.training.workdir import History, Workdir
+from services.trainer.training.workdir import History, Origin, Workdir
 from shared.atomic import write_text
 from shared.manifest import sha256_of
 
@@ -68,9 +68,9 @@ def _train(config: TrainConfig, data: Dataset, workdir: Path, start: Start, quie
     model, pretrained = _network(config, heads, start, data, fresh=not home.checkpoint.exists())
     if start.init is not None:
         initialize(model, start.init, data.split("train").pixels)
-    teachers = list(start.taught.teachers) if start.taught else []
+    teachers = start.taught.teachers if start.taught else ()
     init = source_sha256(start.init) if start.init else None
-    home.claim(config, data, pretrained, init, teachers, batches.target_shares(), start.faces)
+    home.claim(config, data, Origin(pretrained, init, teachers, start.faces), batches.target_shares())
     write_text(home.path / "summary.txt", _summary(model))
     write_text(home.path / "architecture.json", model.to_json(indent=1) + "\n")
     history: History = home.read_checkpoint_history()

@@ -36,6 +36,16 @@ History = list[dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What a run was made from besides its data: foreign weights, another run's, teachers, faces without labels."""
+
+    pretrained: str | None = None
+    init_sha256: str | None = None
+    teachers: tuple[dict[str, str], ...] = ()  # name, sha256 and perhaps pretrained of each
+    faces: Faces | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Workdir:
     """The folder of one run. Every file in it is written whole or not at all."""
 
@@ -50,41 +60,31 @@ class Workdir:
         return self.path / "checkpoint.npz"
 
     def claim(
-        self,
-        config: TrainConfig,
-        data: Dataset,
-        pretrained: str | None,
-        init_sha256: str | None,
-        teachers: list[dict[str, str]],
-        target_shares: list[list[float]],
-        faces: Faces | None = None,
+        self, config: TrainConfig, data: Dataset, origin: Origin, target_shares: list[list[float]] | None = None
     ) -> None:
-        """Make this the folder of a run of `config` on `data`, from those weights and teachers, or go on with it.
+        """Make this the folder of a run of `config` on `data` from `origin`, or go on with it.
 
-        `target_shares`, how much of each emotion the targets ask for, and what `faces` there were without labels, are
-        kept beside it.
-
-        Raises WorkdirError, naming what differs, when it already is another run's.
+        `target_shares`, the share of each emotion in the targets of each answer, are kept beside it. Raises WorkdirError,
+        naming what differs, when it already is another run's.
         """
         ours = {
             "config": config.model_dump(mode="json"),
             "data_sha256": data.sha256,
-            "pretrained": pretrained,
-            "init_sha256": init_sha256,
-            "teachers_sha256": [teacher["sha256"] for teacher in teachers],
+            "pretrained": origin.pretrained,
+            "init_sha256": origin.init_sha256,
+            "teachers_sha256": [teacher["sha256"] for teacher in origin.teachers],
         }
-        if not (self.path / "run.json").exists():
-            leftovers = [path.name for path in (self.checkpoint, self.tensorboard) if path.exists()]
-            if leftovers:
-                raise WorkdirError(f"{self.path} holds the {leftovers[0]} of an unknown run. Choose another --workdir.")
-            about = {
-                "data": data.name,
-                "teachers": teachers,
-                "target_shares": target_shares,
-                "faces": {"name": faces.name, "sha256": faces.sha256} if faces else None,
-            }
-            write_text(self.path / "run.json", json.dumps(ours | about | _provenance(), indent=2) + "\n")
+        if (self.path / "run.json").exists():
+            self._refuse_another(ours)
             return
+        leftovers = [path.name for path in (self.checkpoint, self.tensorboard) if path.exists()]
+        if leftovers:
+            raise WorkdirError(f"{self.path} holds the {leftovers[0]} of an unknown run. Choose another --workdir.")
+        faces = {"name": origin.faces.name, "sha256": origin.faces.sha256} if origin.faces else None
+        about = {"data": data.name, "teachers": origin.teachers, "faces": faces, "target_shares": target_shares}
+        write_text(self.path / "run.json", json.dumps(ours | about | _provenance(), indent=2) + "\n")
+
+    def _refuse_another(self, ours: dict[str, Any]) -> None:
         theirs = _with_defaults(self.read_run())
         differences = [
             f"{key} is {theirs_value!r} there and {ours_value!r} here"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.trainer.commands import GEOMETRY
+from services.trainer.commands.arguments import GEOMETRY
 from services.trainer.data.dataset import VOTE_COLUMNS, Dataset
 from services.trainer.data.geometry import read_geometry
 from services.trainer.data.prepare import prepare

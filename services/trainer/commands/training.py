@@ -1,0 +1,78 @@
+"""Commands that train: `teach` and `train`."""
+
+import argparse
+from pathlib import Path
+
+from services.trainer.commands.arguments import Subcommands, add_data, new_file, new_folder
+
+
+def add_commands(subcommands: Subcommands) -> None:
+    """Every command of this file."""
+    _add_teach(subcommands)
+    _add_train(subcommands)
+
+
+def _add_teach(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser(
+        "teach", help="let trained models label the training faces, and faces without labels"
+    )
+    parser.add_argument("teachers", type=Path, nargs="+", help="work directories of runs, or model directories")
+    add_data(parser)
+    parser.add_argument("--faces", type=Path, help="file of faces to label as well")
+    parser.add_argument("--out", type=new_file, required=True, help="file to write, for train --taught")
+    parser.set_defaults(run=_run_teach)
+
+
+def _run_teach(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from services.trainer.data.dataset import Dataset
+    from services.trainer.data.faces import Faces
+    from services.trainer.training.teachers import teach
+
+    faces = Faces.load(options.faces) if options.faces else None
+    taught = teach(options.teachers, Dataset.load(options.data), faces, lambda starts: tqdm(starts, unit="chunk"))
+    taught.save(options.out)
+    print(f"{len(taught.train)} training faces and {len(taught.faces)} unlabeled ones; written: {options.out}")
+
+
+def _add_train(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser("train", help="train a network; the same command resumes a run that was stopped")
+    parser.add_argument("--config", type=Path, required=True, help="TOML file, see services/trainer/configs/")
+    add_data(parser)
+    parser.add_argument("--workdir", type=new_folder, required=True, help="folder of this run")
+    parser.add_argument(
+        "--init", type=Path, help="start from the weights of this .keras file or model directory of the same network"
+    )
+    parser.add_argument("--taught", type=Path, help="file of teach: predictions that become targets (teacher_weight)")
+    parser.add_argument("--faces", type=Path, help="file of faces, which only the teachers labelled (unlabeled_share)")
+    parser.add_argument(
+        "--weights",
+        default="imagenet",
+        help="of a network from keras.applications: imagenet (downloads), a local file, or none (%(default)s); "
+        "of mobilenet-v1: EmotiEffLib's mobilenet_7.tflite, or none",
+    )
+    parser.add_argument("--devices", help="2 or gpu:2 spreads each batch over two GPUs (KERAS_BACKEND=jax)")
+    parser.set_defaults(run=_run_train, resumes=True)
+
+
+def _run_train(options: argparse.Namespace) -> None:
+    from services.trainer.data.dataset import Dataset
+    from services.trainer.data.faces import Faces
+    from services.trainer.training.config import load_config
+    from services.trainer.training.devices import use_devices
+    from services.trainer.training.teachers import Taught
+    from services.trainer.training.train import Start, train
+    from services.trainer.training.workdir import best_epoch
+
+    config, data = load_config(options.config), Dataset.load(options.data)
+    if options.devices:
+        use_devices(options.devices, config.batch_size)
+    faces = Faces.load(options.faces) if options.faces else None
+    taught = Taught.load(options.taught, data, faces) if options.taught else None
+    start = Start(None if options.weights == "none" else options.weights, options.init, taught, faces)
+    if config.people and not data.has_votes:
+        print("The data has no votes: the model gets one answer, trained on the labels alone.")
+    history = train(config, data, options.workdir, start)
+    best = best_epoch(history, config)
+    print(f"best: epoch {best['epoch']}, validation accuracy {best['val_accuracy']:.4f}; kept in {options.workdir}")

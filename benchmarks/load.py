@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.client import Outcome, closed_loop, open_loop, percentiles, request, run_loop
 from benchmarks.scenes import pictures, scene_jpeg
 from benchmarks.server import memory_mb, server
-from services.api.service import open_analyzer
+from services.api.service import analyzer_of
 from services.api.settings import Settings
 from services.api.workers import available_cpus
 from shared.analyzer import Options
@@ -23,7 +23,7 @@ TURNS = 3
 
 def bare(images: Sequence[bytes], threads: int, seconds: float) -> float:
     """Images a second of the pipeline alone, called by so many threads."""
-    analyzer, done, end = open_analyzer(Settings()), [0] * threads, time.perf_counter() + seconds
+    analyzer, done, end = analyzer_of(Settings()), [0] * threads, time.perf_counter() + seconds
 
     def work(number: int) -> None:
         while time.perf_counter() < end:
@@ -154,7 +154,7 @@ def main() -> None:
     options = parser.parse_args()
     images = pictures(options.photos)
     threads = Settings().workers or available_cpus()
-    analyzer = open_analyzer(Settings())
+    analyzer = analyzer_of(Settings())
     print(f"{len(images)} pictures, {analyzer.detector.name}, {threads} workers, {os.cpu_count()} CPUs with the client")
     with server() as url:
         closed_loop(url, [request("/predict", images[0])], 4, 1)

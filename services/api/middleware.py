@@ -65,6 +65,8 @@ class RequestContext:
             self._telemetry.errors.labels(code).inc()
         if code in ("overloaded", "not_ready", "unauthorized"):
             self._telemetry.rejected.labels(code).inc()
+        if not _logger.isEnabledFor(logging.INFO):
+            return
         details = {
             "request_id": state["request_id"],
             "status": status,

@@ -68,7 +68,7 @@ def origin_allowed(connection: HTTPConnection, allowed: Iterable[str]) -> bool:
     return "*" in allowed or origin in allowed or host == connection.headers.get("host")
 
 
-def _authorized(
+async def _authorized(
     request: Request, service: ServiceDep, _header: Annotated[Any, _HEADER], _bearer: Annotated[Any, _BEARER]
 ) -> None:
     found = access(request, service.settings.keys)

@@ -34,8 +34,10 @@ async def _options(request: Request, service: ServiceDep, query: Annotated[Predi
     return options
 
 
-def _drawing(request: Request, service: ServiceDep, query: Annotated[AnnotateQuery, Query()]) -> tuple[Options, bool]:
-    return _options(request, service, query), query.points
+async def _drawing(
+    request: Request, service: ServiceDep, query: Annotated[AnnotateQuery, Query()]
+) -> tuple[Options, bool]:
+    return await _options(request, service, query), query.points
 
 
 OptionsDep: TypeAlias = Annotated[Options, Depends(_options)]

@@ -114,10 +114,12 @@ def _interval(weights: npt.NDArray[np.int64]) -> Callable[[_Values], Interval]:
         known = ~np.isnan(values)
         if not known.any():
             return Interval(0.0, 0.0, 0.0)
-        drawn = weights[:, known]
-        means = drawn @ values[known] / np.maximum(drawn.sum(axis=1), 1)
-        low, high = np.percentile(means, _INTERVAL)
-        return Interval(*(round(float(value), 4) for value in (values[known].mean(), low, high)))
+        mean, drawn = values[known].mean(), weights[:, known]
+        low, high = np.percentile(drawn @ values[known] / np.maximum(drawn.sum(axis=1), 1), _INTERVAL)
+        if mean in (0, 1):  # resampling what all photos share shows no spread: the exact bound of a share instead
+            bound = (_INTERVAL[0] / 100) ** (1 / known.sum())
+            low, high = (0, 1 - bound) if mean == 0 else (bound, 1)
+        return Interval(*(round(float(value), 4) for value in (mean, low, high)))
 
     return interval
 

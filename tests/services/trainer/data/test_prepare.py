@@ -159,7 +159,7 @@ def test_files_that_are_no_images_are_listed(folders: Path, tmp_path: Path) -> N
     report = prepare(folders, None, tmp_path / "data.npz")
     problems = {entry["source"]: entry["problem"] for entry in report["left_out"]}
     assert problems["train/sad/notes.txt"].startswith("corrupt: This is not a supported image")
-    assert problems["train/sad/half.png"].startswith("corrupt: The PNG image is cut short")
+    assert problems["train/sad/half.png"].startswith("corrupt: The PNG image is truncated")
     assert problems["train/sad/gone.png"] == "missing: the link leads nowhere"
 
 

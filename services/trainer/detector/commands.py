@@ -59,12 +59,15 @@ def run_prepare(options: argparse.Namespace) -> None:
     import cv2
     from tqdm import tqdm
 
-    from services.trainer.detector.prepare import prepare
+    from services.trainer.detector.prepare import YuNetLabeller, prepare
 
     cv2.setNumThreads(1)
     archives: dict[Kind, Path] = {"people": options.people, "faces": options.faces, "scenes": options.scenes}
     report = prepare(
-        archives, options.yunet, options.out, lambda names: tqdm(list(islice(names, options.limit)), unit="image")
+        archives,
+        YuNetLabeller(options.yunet),
+        options.out,
+        lambda names: tqdm(list(islice(names, options.limit)), unit="image"),
     )
     for kind, counts in report["counts"].items():
         print(f"{kind}: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()))

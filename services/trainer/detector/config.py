@@ -23,7 +23,7 @@ class DetectorConfig(BaseModel):
     decay_share: Annotated[float, Field(ge=0, le=1)] = 0.35  # of the steps, the last, in which the rate falls to 0
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.99  # average of weights over steps
-    mine_every: Annotated[int, Field(ge=1)] = 3000  # steps between searches for places that look like faces
+    mine_every: Annotated[int, Field(ge=1)] = 1000  # steps between searches for places that look like faces
     save_every: Annotated[int, Field(ge=1)] = 500
     validation_batches: Annotated[int, Field(ge=1)] = 12
 

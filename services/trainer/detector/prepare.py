@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, Final, TypeAlias
+from typing import IO, Any, Final, Protocol, TypeAlias
 
 import cv2
 import numpy as np
@@ -40,15 +40,28 @@ HELD_OUT_EVERY: Final[dict[Kind, int]] = {"people": 20, "faces": 60, "scenes": 4
 Scores: TypeAlias = npt.NDArray[np.float32]  # (N,)
 
 
-class Labeller:
+class Labeller(Protocol):
+    """What says where faces are."""
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The files it is made of, by name and sha256."""
+        ...
+
+    def label(self, image: BgrImage, kind: Kind) -> tuple[Faces, Boxes]:
+        """The sure faces of a picture, (N, 14), and boxes (M, 4) of what may be a face."""
+        ...
+
+
+class YuNetLabeller:
     """YuNet with a low threshold, on an enlarged picture and on its mirror image."""
 
     def __init__(self, model: Path) -> None:
         """`model`: the published .onnx. Raises DetectorError when it cannot be used."""
         self._detector = open_yunet(model, 4096)
+        self.hashes = {model.name: sha256_of(model)}
 
     def label(self, image: BgrImage, kind: Kind) -> tuple[Faces, Boxes]:
-        """The sure faces of a picture, (N, 14), and boxes (M, 4) of what may be a face."""
         scale, margin = ENLARGE[kind], round(MARGIN[kind] * max(image.shape[:2]))
         framed = cv2.copyMakeBorder(image, *(margin,) * 4, cv2.BORDER_CONSTANT, value=(MID_GREY,) * 3)
         large = np.asarray(cv2.resize(framed, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), np.uint8)
@@ -107,13 +120,14 @@ class _Pack:
             table.append(np.hstack([np.full((len(rows), 1), number, np.float32), rows]))
 
 
-def prepare(archives: dict[Kind, Path], yunet: Path, directory: Path, progress: Progress = iter) -> dict[str, Any]:
+def prepare(
+    archives: dict[Kind, Path], labeller: Labeller, directory: Path, progress: Progress = iter
+) -> dict[str, Any]:
     """Label and pack the pictures of zip archives into `directory`; the report that is kept with them.
 
     A picture of kind "faces" in which YuNet is not sure of one is left out; others may be without. Raises DataError
     when an archive cannot be read.
     """
-    labeller = Labeller(yunet)
     counts: dict[str, dict[str, int]] = {
         kind: {"pictures": 0, "left_out": 0, "faces": 0, "unsure": 0} for kind in KINDS
     }
@@ -138,7 +152,7 @@ def prepare(archives: dict[Kind, Path], yunet: Path, directory: Path, progress: 
             faces=np.vstack(pack.faces),
             ignored=np.vstack(pack.ignored),
         )
-        hashes = {path.name: sha256_of(path) for path in (*archives.values(), yunet)}
+        hashes = {path.name: sha256_of(path) for path in archives.values()} | labeller.hashes
         report = {"sources_sha256": hashes, "counts": counts}
         write_text(new / REPORT_FILE, json.dumps(report, indent=2) + "\n")
     return report

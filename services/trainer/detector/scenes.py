@@ -59,14 +59,14 @@ class Composer:
         return scene
 
     def _grid(self, rng: Rng) -> Scene:
-        """Rows of tiles, like contact sheets and calls: whole pictures of people, faces and places."""
+        """One picture or rows of them, like contact sheets and calls: people, faces and places."""
         scene = self._background(rng)
-        tiles = int(rng.integers(2, 6))
+        tiles = int(rng.integers(1, 6))
         step = self.side / tiles
         gap = rng.uniform(0.85, 1.05)
         for row in range(tiles):
             for column in range(tiles):
-                kind: Kind = ("people", "faces", "scenes")[rng.choice(3, p=(0.5, 0.35, 0.15))]
+                kind: Kind = ("people", "faces", "scenes")[rng.choice(3, p=(0.4, 0.4, 0.2))]
                 source = self._draw(kind, rng)
                 height, width = source.pixels.shape[:2]
                 to = ((column + 0.5) * step, (row + 0.5) * step)
@@ -100,6 +100,7 @@ class Composer:
     def _whole(self, source: Source, rng: Rng) -> Scene:
         """A part of a place over the whole scene, between half and twice its size."""
         scene = Scene(np.zeros((self.side, self.side, 3), np.uint8))
+        source = _varied(source, rng)
         height, width = source.pixels.shape[:2]
         least = self.side / min(height, width)
         scale = _log_uniform(rng, least, max(least * 1.01, 2.2))
@@ -151,6 +152,14 @@ def _as_place(source: Source) -> Source:
     """Without its faces, which are few and small. What may be a face counts as none where there are no people."""
     unsure = np.vstack([source.ignored, source.faces[:, :4]]) if len(source.faces) else source.ignored[:0]
     return Source(source.pixels, source.faces[:0], unsure)
+
+
+def _varied(place: Source, rng: Rng) -> Source:
+    """A place on its side or head, or in other colours, where it has no people: there are few places."""
+    if len(place.ignored) or rng.random() < 0.5:
+        return place
+    pixels = np.rot90(place.pixels, int(rng.integers(4)))
+    return Source(np.ascontiguousarray(pixels[..., rng.permutation(3)]), place.faces, place.ignored)
 
 
 def _turn(rng: Rng) -> float:

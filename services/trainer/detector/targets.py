@@ -18,7 +18,7 @@ Targets: TypeAlias = npt.NDArray[np.float32]  # (cells, 17)
 SIZES_PX: Final = ((0.0, 44.0), (26.0, 110.0), (66.0, 1e9))
 # How far from a face's centre cells answer for it: a share of the face, within bounds in strides.
 CENTRE: Final = 0.25
-CENTRE_STRIDES: Final = (0.6, 1.5)
+CENTRE_STRIDES: Final = (0.75, 1.5)  # the first reaches a cell from every corner
 # Around them, and where a neighbouring stride sees nearly its size, no answer is wrong.
 RING: Final = 0.42
 NEARLY: Final = 1.5

@@ -99,7 +99,7 @@ def train(config: DetectorConfig, data: Path, workdir: Path, report: Report) -> 
     run = _Run.start(config, workdir)
     run.load()
     places = sources.of("scenes")
-    hard = np.full(len(places), 1 / len(places))
+    hard = np.full(len(places), 1 / len(places)) if run.step == 0 else _looking_like_faces(run.model, sources, places)
     stream = batches(Composer(sources, config.side_px, hard=hard), config.batch_size, config.seed, run.step)
     losses, started = [], time.monotonic()
     try:

@@ -45,14 +45,22 @@ def is_key(candidate: str, keys: Iterable[str]) -> bool:
 
 def _presented(connection: HTTPConnection) -> str:
     if key := connection.headers.get("x-api-key"):
-        return key
+        return _as_sent(key)
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        return token.strip()
+        return _as_sent(token.strip())
     for protocol in connection.scope.get("subprotocols", ()):
         if protocol.startswith(KEY_SUBPROTOCOL):
             return _decoded(protocol.removeprefix(KEY_SUBPROTOCOL))
     return ""
+
+
+def _as_sent(header: str) -> str:
+    """A header's text: bytes that are UTF-8, as terminals send them, else Latin-1."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
 
 
 def origin_allowed(connection: HTTPConnection, allowed: Iterable[str]) -> bool:

@@ -266,4 +266,4 @@ class Session:
             async with asyncio.timeout(_SEND_TIMEOUT_S):
                 await self._connection.send(message)
         except TimeoutError:
-            raise SessionEnded(Close.POLICY, "The client does not read its answers.") from None
+            raise SessionEnded(Close.TRY_LATER, "The client does not read its answers.") from None

@@ -1,7 +1,9 @@
 // The page: the camera, live, or one picture at a time.
 
+import { Boxes } from "./boxes.js";
 import { closeCamera, listCameras, openCamera } from "./camera.js";
-import { describeFaces, drawFaces, listFaces } from "./faces.js";
+import { Cards, describeFaces } from "./faces.js";
+import { currentKey, example, KeyNeeded, nameModel, needsKey, predict, useKey } from "./service.js";
 import { Stream } from "./stream.js";
 import { Timeline } from "./timeline.js";
 
@@ -12,169 +14,162 @@ const ANNOUNCE_EVERY_MS = 4000; // to screen readers, while the camera runs
 
 const element = (id) => document.getElementById(id);
 const view = element("view");
-const points = element("points");
 const video = element("video");
-const frame = element("drop");
+const drop = element("drop");
+const boxes = new Boxes(element("boxes"), { onMark: mark, onChoose: (number) => cards.reveal(number) });
+const cards = new Cards(element("faces"), mark);
 const timeline = new Timeline(element("minute"), element("legend"));
-const live = { camera: null, stream: null, latest: null, encoding: false, drawn: 0, announced: 0 };
+const live = { camera: null, stream: null, faces: null, encoding: false, drawn: 0, announced: 0 };
 let latestTurn = 0; // of what was asked for: only the last may show anything
-let key = "";
+let keyMissing = needsKey();
+let whenKeyIsThere = null; // what was asked for when a key was missing
 
 /* ---- one picture ---- */
-
-/** Ask /predict about a picture; throws an Error that a person can read. */
-async function predict(picture) {
-  const headers = { "Content-Type": picture.type || "application/octet-stream" };
-  if (key) headers["X-API-Key"] = key;
-  let response;
-  try {
-    response = await fetch("predict", { method: "POST", headers, body: picture });
-  } catch {
-    throw new Error("The server does not answer. Is it running?");
-  }
-  const body = await response.json().catch(() => ({}));
-  if (response.status === 401) askForKey();
-  if (!response.ok) throw new Error(body.detail ?? `The server answered ${response.status}.`);
-  return body;
-}
 
 /** Send one picture, which `load` gives, and show it with what came back. */
 async function show(load) {
   const turn = begin();
-  element("status").textContent = "Looking…";
+  say("");
+  status("Looking…");
   try {
     const picture = await load();
     const started = performance.now();
     const answer = await predict(picture);
     const elapsed = Math.round(performance.now() - started);
     if (turn !== latestTurn) return;
-    showFaces(answer.faces, "No face was found in this picture.");
+    await drawPicture(picture, answer.image);
+    if (turn !== latestTurn) return;
+    cards.show([]); // those of an earlier picture may be open or closed as nobody chose for this one
+    showFaces(answer.faces, answer.image, "No face was found in this picture.");
     const worked = Math.round(Object.values(answer.timings_ms).reduce((sum, value) => sum + value, 0));
-    element("status").textContent = `${describeFaces(answer.faces)}. ${elapsed} ms, of which ${worked} ms for the analysis.`;
-    await drawPicture(picture, answer, turn);
-    points.onchange = () => drawPicture(picture, answer, turn);
+    status(`${describeFaces(answer.faces)}. ${elapsed} ms, of which ${worked} ms for the analysis.`);
+    view.setAttribute("aria-label", `Picture. ${describeFaces(answer.faces)}.`);
   } catch (error) {
     if (turn !== latestTurn) return;
-    element("status").textContent = "";
-    say(error.message);
+    clear();
+    if (error instanceof KeyNeeded) askForKey(() => show(load));
+    else say(error.message);
   }
 }
 
-async function drawPicture(picture, answer, turn) {
-  const bitmap = await createImageBitmap(picture).catch(() => null);
-  if (turn !== latestTurn) return;
-  if (!bitmap) {
-    say("The server read this picture; your browser cannot show its kind.");
-    return;
-  }
-  const fits = Math.min(1, LONGEST_SIDE_PX / Math.max(bitmap.width, bitmap.height));
-  const scale = Math.max(fits, Math.min(4, 720 / bitmap.width)); // a small one is enlarged, or its labels would be coarse
-  view.width = Math.round(bitmap.width * scale);
-  view.height = Math.round(bitmap.height * scale);
-  const context = view.getContext("2d");
-  context.drawImage(bitmap, 0, 0, view.width, view.height);
-  drawFaces(context, answer.faces, view.width / answer.image.width, { points: points.checked });
-  view.setAttribute("aria-label", `Picture. ${describeFaces(answer.faces)}.`);
-  frame.classList.add("filled");
+/** Show the picture, which the server sees as `image` {width, height}, at a size that a screen needs. */
+async function drawPicture(picture, image) {
+  const scale = Math.min(1, LONGEST_SIDE_PX / Math.max(image.width, image.height));
+  const width = Math.max(1, Math.round(image.width * scale));
+  const height = Math.max(1, Math.round(image.height * scale));
+  const options = { resizeWidth: width, resizeHeight: height, resizeQuality: "high" };
+  const bitmap = await createImageBitmap(picture, options).catch(() => null);
+  sizeView(width, height);
+  if (bitmap) view.getContext("2d").drawImage(bitmap, 0, 0);
+  else say("The server read this picture; your browser cannot show its kind.");
+  bitmap?.close();
 }
 
 /* ---- the camera ---- */
 
 async function start(deviceId) {
   const turn = begin();
-  let stream;
+  clear();
+  say("");
+  const missing = await keyMissing;
+  if (turn !== latestTurn) return;
+  if (missing) {
+    askForKey(() => start(deviceId));
+    return;
+  }
+  let camera;
   try {
-    stream = await openCamera(deviceId);
+    camera = await openCamera(deviceId);
   } catch (error) {
     if (turn === latestTurn) say(error.message);
     return;
   }
   if (turn !== latestTurn) {
-    closeCamera(stream); // something else was begun while the browser asked for permission
+    closeCamera(camera); // something else was begun while the browser asked for permission
     return;
   }
-  live.camera = stream;
-  video.srcObject = stream;
-  stream.getVideoTracks()[0].addEventListener("ended", () => {
-    if (live.camera !== stream) return;
-    begin();
+  live.camera = camera;
+  video.srcObject = camera;
+  camera.getVideoTracks()[0].addEventListener("ended", () => {
+    if (live.camera !== camera) return;
+    stop();
     say("The camera was disconnected.");
   });
   running(true);
   timeline.clear();
-  live.stream = new Stream({ onResult, onState, key });
+  live.stream = new Stream({ onResult, onState: (state) => onState(state, deviceId), key: currentKey() });
   live.stream.open();
   requestAnimationFrame(tick);
   await video.play().catch(() => {}); // it may be stopped before it plays
-  await listCameras(element("devices"), element("devices-label"), stream);
+  await listCameras(element("devices"), element("devices-label"), camera);
 }
 
-/** Stop whatever runs; what is still on its way belongs to an earlier turn than the one returned. */
+/** End whatever runs; what is still on its way belongs to an earlier turn than the one returned. */
 function begin() {
   live.stream?.close();
-  live.stream = live.latest = null;
+  live.stream = live.faces = null;
+  if (live.camera) clear(); // a picture stays until the next is there
   closeCamera(live.camera);
   live.camera = video.srcObject = null;
   running(false);
-  say("");
   return ++latestTurn;
+}
+
+function stop() {
+  begin();
+  say("");
+  status("The camera is off.");
 }
 
 function running(on) {
   element("camera").textContent = on ? "Stop camera" : "Start camera";
   element("camera").setAttribute("aria-pressed", String(on));
   element("numbers").hidden = element("timeline").hidden = !on;
-  if (on) frame.classList.add("filled");
 }
 
 function onResult(result) {
-  live.latest = result;
+  live.faces = result.faces;
   if (result.faces.length) timeline.add(result.faces[0].probabilities);
-  showFaces(result.faces, "No face in view.");
+  showFaces(result.faces, result.image, "No face in view.", true);
   const now = performance.now();
-  if (now - live.announced > ANNOUNCE_EVERY_MS) {
-    live.announced = now;
-    element("status").textContent = describeFaces(result.faces);
-  }
+  const announced = now - live.announced > ANNOUNCE_EVERY_MS;
+  if (announced) live.announced = now;
+  status(describeFaces(result.faces), announced);
 }
 
-function onState({ connected, refused, reason, retryInMs }) {
+function onState({ connected, refused, reason, retryInMs }, deviceId) {
   if (connected) {
     say("");
     return;
   }
-  live.latest = null;
+  clear();
   if (refused) {
     begin();
-    if (/key/i.test(reason)) askForKey();
-    say(reason || "The server refuses this page.");
+    if (/key/i.test(reason)) askForKey(() => start(deviceId), reason);
+    else say(reason || "The server refuses this page.");
     return;
   }
   const why = reason ? `${reason} ` : "";
   say(`The connection is lost. ${why}Trying again in ${Math.ceil(retryInMs / 1000)} s…`);
 }
 
-/** Draw the camera as a mirror with the latest faces, and send a frame when the server has room for one. */
+/** Draw the camera as a mirror, and send a frame when the server has room for one. */
 function tick(now) {
   if (!live.stream) return;
   requestAnimationFrame(tick);
   if (!video.videoWidth) return;
-  if (view.width !== video.videoWidth || view.height !== video.videoHeight) {
-    view.width = video.videoWidth;
-    view.height = video.videoHeight;
-  }
+  sizeView(video.videoWidth, video.videoHeight);
   const context = view.getContext("2d");
   context.save();
   context.scale(-1, 1);
   context.drawImage(video, -view.width, 0, view.width, view.height);
   context.restore();
-  if (live.latest) drawFaces(context, live.latest.faces, view.width / live.latest.image.width, { mirrored: true, points: points.checked });
   if (live.stream.hasRoom && !live.encoding) sendFrame();
   if (now - live.drawn > 200) {
     live.drawn = now;
     showNumbers();
     timeline.draw();
-    view.setAttribute("aria-label", `Camera. ${live.latest ? describeFaces(live.latest.faces) : "Waiting for the server"}.`);
+    view.setAttribute("aria-label", `Camera. ${live.faces ? describeFaces(live.faces) : "Waiting for the server"}.`);
   }
 }
 
@@ -205,9 +200,40 @@ function showNumbers() {
 
 /* ---- both ---- */
 
-function showFaces(faces, none) {
-  listFaces(element("faces"), faces);
+function showFaces(faces, image, none, mirrored = false) {
+  boxes.show(faces, image, mirrored);
+  cards.show(faces);
   element("no-faces").textContent = faces.length ? "" : none;
+}
+
+/** Nothing is shown, as at the beginning. */
+function clear() {
+  boxes.clear();
+  cards.show([]);
+  status("");
+  element("no-faces").textContent = "Seven probabilities for each face appear here.";
+  view.getContext("2d").clearRect(0, 0, view.width, view.height);
+  view.setAttribute("aria-label", "Nothing is shown yet");
+  drop.classList.remove("filled");
+}
+
+function sizeView(width, height) {
+  drop.classList.add("filled");
+  if (view.width === width && view.height === height) return;
+  Object.assign(view, { width, height });
+  element("picture").style.setProperty("--ratio", width / height);
+}
+
+/** Mark a face's box and card; null marks none. */
+function mark(number) {
+  boxes.mark(number);
+  cards.mark(number);
+}
+
+/** The line under the picture; screen readers hear it where `announced`. */
+function status(text, announced = true) {
+  element("status").textContent = text;
+  if (announced) element("announcement").textContent = text;
 }
 
 function say(message) {
@@ -215,57 +241,50 @@ function say(message) {
   element("message").hidden = !message;
 }
 
-function askForKey() {
+/** Ask for a key; `then` is done once there is a right one. `why` the last one was not. */
+function askForKey(then, why = "") {
+  whenKeyIsThere = then;
+  say(currentKey() ? why : "");
   element("key-form").hidden = false;
   element("key").focus();
 }
 
-async function example() {
-  try {
-    return await (await fetch("web/example.jpg")).blob();
-  } catch {
-    throw new Error("The server does not answer. Is it running?");
-  }
-}
-
-async function nameModel() {
-  const response = await fetch("readyz").catch(() => null);
-  const body = (await response?.json().catch(() => null)) ?? {};
-  element("model").textContent = response?.ok
-    ? `Model ${body.model.name} ${body.model.version}, faces found by ${body.model.detector}`
-    : (body.detail ?? "The server does not answer.");
-}
-
-element("camera").addEventListener("click", () => (live.camera ? begin() : start()));
+element("camera").addEventListener("click", () => (live.camera ? stop() : start()));
 element("devices").addEventListener("change", (event) => start(event.target.value));
-element("key-form").addEventListener("submit", (event) => {
+element("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const given = element("key").value;
-  if (!/^[\x21-\x7e]+$/.test(given)) {
-    say("A key has no blanks and no letters beyond a to z.");
+  try {
+    await useKey(element("key").value.trim());
+  } catch (error) {
+    say(error.message);
+    element("key").select();
     return;
   }
-  key = given;
+  keyMissing = false;
   element("key-form").hidden = true;
   say("");
+  const then = whenKeyIsThere;
+  whenKeyIsThere = null;
+  then?.();
 });
 element("file").addEventListener("change", (event) => {
   const [picture] = event.target.files;
   if (picture) show(async () => picture);
   event.target.value = ""; // the same picture can be chosen again
 });
+element("points").addEventListener("change", (event) => boxes.showPoints(event.target.checked));
 element("example").addEventListener("click", () => show(example));
 
 for (const name of ["dragenter", "dragover"]) {
-  frame.addEventListener(name, (event) => {
+  drop.addEventListener(name, (event) => {
     event.preventDefault();
-    frame.classList.add("over");
+    drop.classList.add("over");
   });
 }
 for (const name of ["dragleave", "drop"]) {
-  frame.addEventListener(name, () => frame.classList.remove("over"));
+  drop.addEventListener(name, () => drop.classList.remove("over"));
 }
-frame.addEventListener("drop", (event) => {
+drop.addEventListener("drop", (event) => {
   event.preventDefault();
   const [picture] = event.dataTransfer.files;
   if (picture) show(async () => picture);
@@ -275,4 +294,5 @@ document.addEventListener("paste", (event) => {
   if (picture) show(async () => picture);
 });
 
-nameModel();
+keyMissing.then((missing) => missing && askForKey(null));
+nameModel().then((name) => (element("model").textContent = name));

@@ -1,4 +1,4 @@
-// Faces as people see them: boxes over the picture, and seven bars for each.
+// Faces in words and numbers: a card for each.
 
 // A colour for each emotion, told apart in light and dark and by most colour-blind people.
 export const EMOTION_COLORS = {
@@ -10,97 +10,100 @@ export const EMOTION_COLORS = {
   sad: "#2f7de1",
   surprise: "#d6409f",
 };
+const LISTED = 4; // of more faces, the status line gives counts
+const OPEN_CARDS = 3; // of more faces, the seven bars are shown when asked for
 
 export function percent(probability) {
   return `${Math.round(probability * 100)} %`;
 }
 
-/** "2 faces: happy 94 %, sad 61 %", for the status line and for screen readers. */
+/** What a face is called on its card and box: its identity in a video, else its place among the faces. */
+export function numberOf(face, index) {
+  return face.id ?? index + 1;
+}
+
+/** "2 faces: happy 94 %, sad 61 %", or "20 faces: 12 happy, 8 sad", for the status line and for screen readers. */
 export function describeFaces(faces) {
   if (!faces.length) return "No face";
+  if (faces.length > LISTED) {
+    const counts = {};
+    for (const { emotion } of faces) counts[emotion] = (counts[emotion] ?? 0) + 1;
+    const most = Object.entries(counts).sort((one, other) => other[1] - one[1]);
+    return `${faces.length} faces: ${most.map(([emotion, count]) => `${count} ${emotion}`).join(", ")}`;
+  }
   const each = faces.map((face) => `${face.emotion} ${percent(face.probabilities[face.emotion])}`);
   return `${faces.length} ${faces.length === 1 ? "face" : "faces"}: ${each.join(", ")}`;
 }
 
-/** Boxes and labels, with `scale` canvas pixels for each pixel of the image; `mirrored` as a mirror shows them. */
-export function drawFaces(context, faces, scale, { mirrored = false, points = false } = {}) {
-  const { canvas } = context;
-  const size = 14 * (canvas.clientWidth ? canvas.width / canvas.clientWidth : 1); // as large as the page's own text
-  context.font = `600 ${size}px system-ui, sans-serif`;
-  context.textBaseline = "middle";
-  for (const face of faces) {
-    const width = face.box.width * scale;
-    const height = face.box.height * scale;
-    const left = face.box.x * scale;
-    const x = mirrored ? canvas.width - left - width : left;
-    const y = face.box.y * scale;
-    const color = EMOTION_COLORS[face.emotion];
-    context.strokeStyle = color;
-    context.lineWidth = Math.max(2, size / 6);
-    context.strokeRect(x, y, width, height);
-    if (points) drawPoints(context, Object.values(face.landmarks ?? {}), scale, mirrored, size / 6);
-    drawLabel(context, face, { x, y, height }, size, color);
+/** The cards in `list`; `onMark(number)` when one is pointed at or focused, `onMark(null)` when it is left. */
+export class Cards {
+  constructor(list, onMark) {
+    this.list = list;
+    for (const [entered, left] of [["pointerover", "pointerleave"], ["focusin", "focusout"]]) {
+      list.addEventListener(entered, (event) => onMark(numberAt(event.target)));
+      list.addEventListener(left, () => onMark(null));
+    }
+  }
+
+  /** Show a card for each face. They are kept and updated: at 15 frames a second, new ones would flicker. */
+  show(faces) {
+    const { list } = this;
+    while (list.children.length > faces.length) list.lastElementChild.remove();
+    faces.forEach((face, index) => {
+      const emotions = Object.keys(face.probabilities);
+      const item = list.children[index] ?? list.appendChild(card(emotions, faces.length <= OPEN_CARDS));
+      update(item, face, numberOf(face, index));
+    });
+  }
+
+  mark(number) {
+    for (const item of this.list.children) item.classList.toggle("marked", item.dataset.number === String(number));
+  }
+
+  /** Bring the card of a face into view. */
+  reveal(number) {
+    const item = [...this.list.children].find(({ dataset }) => dataset.number === String(number));
+    item?.scrollIntoView({ block: "nearest" });
   }
 }
 
-function drawPoints(context, points, scale, mirrored, radius) {
-  context.fillStyle = context.strokeStyle;
-  for (const point of points) {
-    const x = mirrored ? context.canvas.width - point.x * scale : point.x * scale;
-    context.beginPath();
-    context.arc(x, point.y * scale, radius, 0, 2 * Math.PI);
-    context.fill();
-  }
+function numberAt(target) {
+  return target.closest(".face")?.dataset.number ?? null;
 }
 
-function drawLabel(context, face, box, size, color) {
-  const label = `${face.emotion} ${percent(face.probabilities[face.emotion])}`;
-  const width = context.measureText(label).width + size;
-  const height = size * 1.6;
-  const x = Math.max(0, Math.min(box.x - context.lineWidth / 2, context.canvas.width - width));
-  const top = box.y >= height ? box.y - height : Math.min(box.y + box.height, context.canvas.height - height);
-  context.fillStyle = color;
-  context.fillRect(x, top, width, height);
-  context.fillStyle = "#ffffff";
-  context.shadowColor = "rgb(0 0 0 / 60%)";
-  context.shadowBlur = size / 5;
-  context.fillText(label, x + size / 2, top + height / 2);
-  context.shadowBlur = 0;
-}
-
-/** A card for each face in `list`. Cards are kept and updated: at 15 frames a second, new ones would flicker. */
-export function listFaces(list, faces) {
-  while (list.children.length > faces.length) list.lastElementChild.remove();
-  faces.forEach((face, index) => {
-    const item = list.children[index] ?? list.appendChild(card(Object.keys(face.probabilities)));
-    update(item, face, face.id ?? index + 1);
-  });
-}
-
-function card(emotions) {
-  const item = document.createElement("li");
-  item.className = "face";
-  const title = document.createElement("h3");
-  const bars = document.createElement("dl");
+function card(emotions, open) {
+  const item = element("li", "face");
+  const details = element("details");
+  details.open = open;
+  const summary = element("summary");
+  summary.append(element("h3"), element("span", "share"));
+  const bars = element("dl");
   for (const emotion of emotions) {
-    const name = document.createElement("dt");
+    const name = element("dt");
     name.textContent = emotion;
-    const meter = document.createElement("dd");
-    const progress = document.createElement("progress");
+    const meter = element("dd");
+    const progress = element("progress");
     progress.max = 1;
     progress.setAttribute("aria-label", emotion);
     meter.append(progress);
-    const value = document.createElement("dd");
+    const value = element("dd");
     value.dataset.emotion = emotion;
     bars.append(name, meter, value);
   }
-  item.append(title, bars);
+  details.append(summary, bars);
+  item.append(details);
   return item;
 }
 
+function element(name, className = "") {
+  return Object.assign(document.createElement(name), { className });
+}
+
 function update(item, face, number) {
+  item.dataset.number = number;
   item.style.setProperty("--face", EMOTION_COLORS[face.emotion]);
   item.querySelector("h3").textContent = `Face ${number}: ${face.emotion}`;
+  item.querySelector(".share").textContent = percent(face.probabilities[face.emotion]);
   for (const value of item.querySelectorAll("dd[data-emotion]")) {
     const emotion = value.dataset.emotion;
     const probability = face.probabilities[emotion];

@@ -96,6 +96,11 @@ export class Stream {
       this.onState({ connected: false, refused: true, reason: event.reason });
       return;
     }
+    if (document.hidden) {
+      // No frames are drawn on a hidden page: the server ends the idle session, and there is nobody to tell.
+      document.addEventListener("visibilitychange", () => this.wanted && this.open(), { once: true });
+      return;
+    }
     const wait = this.pause * (0.75 + Math.random() / 2); // not everybody at once
     this.pause = Math.min(this.pause * 2, LONGEST_PAUSE_MS);
     this.onState({ connected: false, reason: event.reason, retryInMs: wait });

@@ -80,3 +80,12 @@ def test_pages_of_this_host_and_of_allowed_origins_may_connect(origin: str | Non
 
 def test_a_star_allows_every_page() -> None:
     assert origin_allowed(connection(host="mien.example", origin="https://other.example"), ["*"])
+
+
+@pytest.mark.parametrize(
+    "sent", ["schlüssel", "schlüssel".encode().decode("latin-1"), "ключ".encode().decode("latin-1")]
+)
+def test_a_key_of_any_letters_is_known_as_latin_1_and_as_utf_8(sent: str) -> None:
+    keys = ("schlüssel", "ключ")
+    assert access(connection(x_api_key=sent), keys) is Access.GRANTED
+    assert access(connection(authorization=f"Bearer {sent}"), keys) is Access.GRANTED

@@ -227,6 +227,7 @@ def answer_with_faces(page: Page, columns: int, rows: int) -> None:
             "box": {"x": 180 * (n % columns) + 20, "y": 180 * (n // columns) + 20, "width": 140, "height": 150},
             "confidence": 0.9,
             "emotion": "happy" if n % 3 else "neutral",
+            "landmarks": {"nose": {"x": 180 * (n % columns) + 90, "y": 180 * (n // columns) + 100}},
             "probabilities": dict.fromkeys(EMOTIONS, 0.1) | {"happy" if n % 3 else "neutral": 0.4},
         }
         for n in range(columns * rows)
@@ -258,6 +259,20 @@ def test_labels_lie_off_each_other(page: Page, scene: Image.Image) -> None:
     )
     pairs = [(one, other) for n, one in enumerate(areas) for other in areas[n + 1 :]]
     assert [overlap(*pair) for pair in pairs if overlap(*pair) > 0.02] == []
+
+
+def test_points_are_shown_where_asked(page: Page, scene: Image.Image) -> None:
+    answer_with_faces(page, 3, 2)
+    choose(page, crowd(scene, 3, 2))
+    expect(page.locator(".box")).to_have_count(6, timeout=SLOW_MS)
+    expect(page.locator(".point")).to_have_count(0)
+    page.get_by_label("Points").check()
+    expect(page.locator(".point")).to_have_count(6)
+    nose, view = page.locator(".point").nth(5).bounding_box(), page.locator("#view").bounding_box()
+    assert nose is not None
+    assert view is not None
+    assert nose["x"] + nose["width"] / 2 - view["x"] == pytest.approx(view["width"] * 450 / 540, abs=1.5)
+    assert nose["y"] + nose["height"] / 2 - view["y"] == pytest.approx(view["height"] * 280 / 360, abs=1.5)
 
 
 def test_after_an_error_the_earlier_picture_and_cards_are_gone(page: Page, jpeg: bytes) -> None:

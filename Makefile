@@ -1,4 +1,4 @@
-# Everything a person types. `make help` lists it.
+# Every command that people type. `make help` lists them.
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +17,7 @@ help: ## this list
 run: $(VENV)/.api ## serve on http://localhost:8000 (MIEN_PORT, MIEN_MODEL, … as in docs/operations.md)
 	@exec $(BIN)/python -m services.api
 
-test: $(VENV)/.dev ## run every test, setting up all it needs
+test: $(VENV)/.dev ## install what the tests need, and run all of them
 	@$(BIN)/python -m pytest
 
 containers-test: $(VENV)/.dev ## build the images and use them: needs Docker, or podman (see tests/deploy/containers.sh)
@@ -34,7 +34,7 @@ format: $(VENV)/.dev ## format the code
 
 trainer: $(VENV)/.trainer ## install what the trainer needs, for python -m services.trainer
 
-train: $(VENV)/.trainer ## train CONFIG on DATA into WORKDIR; goes on where it was stopped
+train: $(VENV)/.trainer ## train CONFIG on DATA into WORKDIR; continues where it was stopped
 	@$(BIN)/python -m services.trainer train --config $(CONFIG) --data $(DATA) --workdir $(WORKDIR)
 
 bench: $(VENV)/.dev ## speed and memory, as ratios; PHOTOS is a folder of photos with labels.csv
@@ -46,17 +46,17 @@ bench: $(VENV)/.dev ## speed and memory, as ratios; PHOTOS is a folder of photos
 yunet: $(VENV)/.api ## fetch YuNet, the better face detector
 	@$(BIN)/python -m services.api.fetch_yunet
 
-requirements: $(VENV)/.dev ## pin requirements/*.txt anew from pyproject.toml
+requirements: $(VENV)/.dev ## pin requirements/*.txt again, from pyproject.toml
 	@for extras in api otel trainer dev; do \
 	  case $$extras in dev) all="--all-extras";; otel) all="--extra api --extra otel";; *) all="--extra $$extras";; esac; \
 	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
 	    $$all pyproject.toml -o requirements/$$extras.txt || exit 1; \
 	done
 
-clean: ## remove what make made; data, runs and models stay
+clean: ## remove what make created; keeps data, runs and models
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
 
-# A stamp for each set of packages: it is installed once, and again when its pins change.
+# One stamp per set of packages: it is installed once, and again when its pins change.
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; name one with PYTHON=…"; exit 1; }

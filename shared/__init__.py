@@ -1,1 +1,1 @@
-"""The way from bytes to emotions, shared by the API and the trainer: no FastAPI and no TensorFlow in here."""
+"""The pipeline from bytes to emotions, shared by all programs: no FastAPI and no TensorFlow in here."""

@@ -1,1 +1,1 @@
-"""Serves the way from bytes to emotions over HTTP."""
+"""Serves the pipeline from bytes to emotions over HTTP and WebSocket."""

@@ -1,1 +1,1 @@
-"""One file a route."""
+"""One file per route."""

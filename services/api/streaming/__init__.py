@@ -1,1 +1,1 @@
-"""Video: one session a connection, the newest frame first, faces that keep their identity."""
+"""Video: one session per connection, the newest frame first, faces that keep their identity."""

@@ -15,7 +15,7 @@ import numpy as np
 import uvloop
 
 T = TypeVar("T")
-_MOST_CONNECTIONS: Final = 400
+_MAX_CONNECTIONS: Final = 400
 _LATE_S: Final = 10.0  # what is not answered so long after the end is lost
 
 
@@ -70,10 +70,12 @@ class _Connection(asyncio.Protocol):
     """One kept connection with at most one request on its way; opened again when the server closes it."""
 
     def __init__(self, done: Callable[["_Connection", int], None]) -> None:
-        self._done, self._transport, self._buffer, self.due_s = done, None, bytearray(), 0.0
+        self._done, self._buffer, self.due_s = done, bytearray(), 0.0
+        self._transport: asyncio.Transport | None = None
         self.busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -100,6 +102,7 @@ class _Connection(asyncio.Protocol):
             except OSError:
                 self._end(0)
                 return
+        assert self._transport is not None
         self._transport.write(data)
 
     def close(self) -> None:
@@ -122,7 +125,8 @@ class _Run:
         self._idle = [_Connection(self._done) for _ in range(connections)]
         self._all, self._waiting = tuple(self._idle), deque[tuple[bytes, float]]()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.outcome, self.after = Outcome(), lambda: None
+        self.outcome = Outcome()
+        self.after: Callable[[], None] = lambda: None
 
     @property
     def unanswered(self) -> int:
@@ -171,7 +175,7 @@ async def _closed(url: str, requests: Sequence[bytes], clients: int, seconds: fl
 
 
 async def _open(url: str, requests: Sequence[bytes], a_second: float, seconds: float) -> Outcome:
-    run, sequence, gaps = _Run(url, _MOST_CONNECTIONS), itertools.cycle(requests), random.Random(0)  # noqa: S311 # arrivals
+    run, sequence, gaps = _Run(url, _MAX_CONNECTIONS), itertools.cycle(requests), random.Random(0)  # noqa: S311 # arrivals
     started, cpu = time.perf_counter(), time.process_time()
     due = started
     while due < started + seconds:

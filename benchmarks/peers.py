@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import venv
 from collections.abc import Sequence
@@ -125,4 +124,4 @@ def run_fer(python: Path, folder: str, seconds: float, core: int) -> dict[str, A
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

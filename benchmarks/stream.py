@@ -41,7 +41,8 @@ class Client:
 
 async def session(url: str, frame: bytes, a_second: float, seconds: float) -> Client:
     """Send `frame` so often for so long, whatever is answered."""
-    client, sent_at = Client(), {}
+    client = Client()
+    sent_at: dict[int, float] = {}
     async with connect(url, compression=None, max_size=None) as socket:
         await socket.recv()
         end = time.perf_counter() + seconds

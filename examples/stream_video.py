@@ -1,13 +1,13 @@
-"""Read the expressions in a video file, a webcam or an RTSP camera through a Mien server.
+"""Read the expressions in a video file, a webcam or an RTSP camera with a Mien server.
 
     pip install av opencv-python-headless websockets tqdm matplotlib
     python examples/stream_video.py talk.mp4 --out talk        # a file
     python examples/stream_video.py 0 --seconds 30             # the first webcam
     python examples/stream_video.py rtsp://camera/stream --seconds 60
 
-Writes OUT.mp4 (boxes and labels drawn over the video, H.264 with the timing of the source), OUT.csv (a line for each face
-of each frame) and OUT.png (the emotions over time). A file is read frame by frame with each frame's own time, so nothing
-is missed and the same film gives the same table; a camera is read at the pace of the server.
+Writes OUT.mp4 (the video with boxes and labels, H.264, with the timing of the source), OUT.csv (a line per face and frame)
+and OUT.png (the emotions over time). A file is read frame by frame with each frame's own time, so nothing is missed and
+the same film gives the same table. A camera is read at the pace of the server.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import av
 import cv2
@@ -35,7 +35,7 @@ COLORS = {
 
 
 class Recording:
-    """A video file: (seconds, picture) of each frame, by its presentation time and upright as players show it."""
+    """A video file: (seconds, picture) of each frame, at its presentation time and upright as players show it."""
 
     def __init__(self, name: str) -> None:
         try:
@@ -59,7 +59,7 @@ class Recording:
 
 
 class Camera:
-    """A webcam or a network camera: (seconds since the start, picture), the newest each time."""
+    """A webcam or a network camera: (seconds since the start, picture), always the newest."""
 
     def __init__(self, name: str) -> None:
         self._capture = cv2.VideoCapture(int(name) if name.isdigit() else name)
@@ -73,12 +73,12 @@ class Camera:
             yield time.monotonic() - started, read[1]
 
     def close(self) -> None:
-        """Let the camera go."""
+        """Release the camera."""
         self._capture.release()
 
 
 def ask(socket: ClientConnection, at: float, picture: np.ndarray) -> list[dict[str, Any]]:
-    """The faces of one picture; none, and a line that says why, where the server could not read it."""
+    """The faces of one picture; none, with a line that says why, if the server could not read it."""
     socket.send(json.dumps({"type": "frame", "time_ms": round(at * 1000, 3)}))
     socket.send(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
     answer = json.loads(socket.recv())
@@ -87,52 +87,76 @@ def ask(socket: ClientConnection, at: float, picture: np.ndarray) -> list[dict[s
     return list(answer.get("faces", []))
 
 
-def table_file(path: Path) -> IO[str]:
-    """The file of the table, found writable before anything is read; an earlier one is kept until there is news."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a", newline="", encoding="utf-8")
-    except OSError as error:
-        sys.exit(f"error: {path} cannot be written: {error.strerror}.")
+class Table:
+    """The table file. It is opened before anything is read; an earlier one is kept until the first answer."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", newline="", encoding="utf-8")
+        except OSError as error:
+            sys.exit(f"error: {path} cannot be written: {error.strerror}.")
+        self.rows: list[list[Any]] = []
+
+    def begin(self) -> None:
+        """Replace an earlier table."""
+        self._file.truncate(0)
+        csv.writer(self._file).writerow(["seconds", "face", "x", "y", "width", "height", "emotion", *COLORS])
+
+    def add(self, at: float, faces: list[dict[str, Any]]) -> None:
+        """Add the faces of one frame."""
+        for face in faces:
+            box = [face["box"][key] for key in ("x", "y", "width", "height")]
+            probabilities = [face["probabilities"][emotion] for emotion in COLORS]
+            self.rows.append([round(at, 3), face["id"], *box, face["emotion"], *probabilities])
+            csv.writer(self._file).writerow(self.rows[-1])
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
 
 
 class Film:
-    """The labelled video: H.264, which browsers play, each picture at the time at which it was seen."""
+    """The labelled video: H.264, which browsers play, with each picture at its own time."""
 
     TICK = Fraction(1, 90_000)  # of a second: every usual frame rate in whole ticks
 
     def __init__(self, path: Path) -> None:
-        self._path, self._file, self._stream = path, None, None
-        self._last, self._step = -1, 0
+        self._path, self._last, self._step = path, -1, 0
+        self._output: tuple[av.container.OutputContainer, av.VideoStream] | None = None
 
     def show(self, picture: np.ndarray, at: float) -> None:
-        """Write a picture that was seen `at` so many seconds."""
-        height, width = (side - side % 2 for side in picture.shape[:2])  # H.264 has colour for two pixels at a time
-        if self._stream is None:
-            self._file = av.open(str(self._path), "w", options={"movflags": "+faststart"})
-            self._stream = self._file.add_stream(
-                "libx264", rate=30, options={"crf": "20", "preset": "veryfast", "bf": "0"}
-            )
-            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-            self._stream.time_base = self._stream.codec_context.time_base = self.TICK
-        if picture.shape[:2] != (self._stream.height, self._stream.width):
-            picture = cv2.resize(picture, (self._stream.width, self._stream.height))
+        """Write the picture of the time `at`, in seconds."""
+        if self._output is None:
+            self._output = self._open(picture)
+        file, stream = self._output
+        if picture.shape[:2] != (stream.height, stream.width):
+            picture = cv2.resize(picture, (stream.width, stream.height))
         frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
         frame.pts, frame.time_base = max(round(at / self.TICK), self._last + 1), self.TICK
         self._last, self._step = frame.pts, frame.pts - max(self._last, 0)
-        self._file.mux(self._stream.encode(frame))
+        file.mux(stream.encode(frame))
+
+    def _open(self, picture: np.ndarray) -> tuple[av.container.OutputContainer, av.VideoStream]:
+        file = av.open(str(self._path), "w", options={"movflags": "+faststart"})
+        stream = file.add_stream("libx264", rate=30, options={"crf": "20", "preset": "veryfast", "bf": "0"})
+        height, width = (side - side % 2 for side in picture.shape[:2])  # H.264 stores colour for pairs of pixels
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = self.TICK
+        return file, stream
 
     def close(self) -> None:
         """Finish the file."""
-        if self._file is not None:
-            for packet in self._stream.encode():
-                packet.duration = self._step  # or the last picture would be gone at once
-                self._file.mux(packet)
-            self._file.close()
+        if self._output is not None:
+            file, stream = self._output
+            for packet in stream.encode():
+                packet.duration = self._step  # otherwise the last picture would not be shown
+                file.mux(packet)
+            file.close()
 
 
 def draw(picture: np.ndarray, faces: list[dict[str, Any]]) -> None:
-    """Boxes and labels over a picture."""
+    """Draw boxes and labels on a picture."""
     size = picture.shape[1] / 1100 + 0.2
     for face in faces:
         x, y, width, height = (face["box"][key] for key in ("x", "y", "width", "height"))
@@ -146,15 +170,15 @@ def draw(picture: np.ndarray, faces: list[dict[str, Any]]) -> None:
 
 
 def tracks(rows: list[list[Any]]) -> dict[int, list[list[Any]]]:
-    """The readings of each face that was seen for more than a moment, the longest first."""
+    """The rows of each face with at least three, the longest first."""
     faces: dict[int, list[list[Any]]] = defaultdict(list)
     for row in rows:
         faces[row[1]].append(row)
     return dict(sorted((face for face in faces.items() if len(face[1]) >= 3), key=lambda face: -len(face[1])))
 
 
-def plot(faces: dict[int, list[list[Any]]], emotions: list[str], path: Path) -> None:
-    """The probabilities of the six longest faces over time, stacked."""
+def plot(faces: dict[int, list[list[Any]]], path: Path) -> None:
+    """Plot the probabilities of the six longest faces over time, stacked."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -165,8 +189,7 @@ def plot(faces: dict[int, list[list[Any]]], emotions: list[str], path: Path) -> 
     grid = figure.subplots(max(1, len(longest)), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (number, seen) in zip(grid, longest, strict=False):
         shares = np.array([row[7:] for row in seen], float).T
-        colors = [COLORS[emotion] for emotion in emotions]
-        axes.stackplot([row[0] for row in seen], shares, labels=emotions, colors=colors)
+        axes.stackplot([row[0] for row in seen], shares, labels=list(COLORS), colors=list(COLORS.values()))
         axes.set(ylim=(0, 1), ylabel=f"face {number}")
         axes.spines[["top", "right"]].set_visible(False)
     grid[-1].set_xlabel("seconds")
@@ -175,55 +198,54 @@ def plot(faces: dict[int, list[list[Any]]], emotions: list[str], path: Path) -> 
     figure.savefig(path, dpi=120)
 
 
-def main() -> int:
-    """Read a source, ask the server about each frame, write video, table and plot."""
+def read(source: Recording | Camera, options: argparse.Namespace, table: Table, film: Film) -> None:
+    """Ask the server about each frame. Raises OSError, WebSocketException or ValueError when that fails."""
+    headers = {"X-API-Key": options.key} if options.key else {}
+    with connect(options.url, additional_headers=headers, compression=None, max_size=None) as socket:
+        socket.recv()  # ready
+        table.begin()
+        for at, picture in tqdm(source, total=source.frames, unit="frame"):
+            if options.seconds is not None and at >= options.seconds:
+                break
+            faces = ask(socket, at, picture)
+            table.add(at, faces)
+            draw(picture, faces)
+            film.show(picture, at)
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="a file, the number of a webcam, or an rtsp:// address")
-    parser.add_argument("--url", default="ws://localhost:8000/stream", help="of the server (%(default)s)")
-    parser.add_argument("--key", help="API key, where the server asks for one")
+    parser.add_argument("--url", default="ws://localhost:8000/stream", help="the server (%(default)s)")
+    parser.add_argument("--key", help="API key, if the server needs one")
     parser.add_argument("--out", type=Path, default=Path("expressions"), help="stem of the files written (%(default)s)")
-    parser.add_argument("--seconds", type=float, help="stop after so long")
-    options = parser.parse_args()
+    parser.add_argument("--seconds", type=float, help="stop after this time")
+    return parser.parse_args()
 
-    source = (
-        Camera(options.source) if options.source.isdigit() or "://" in options.source else Recording(options.source)
-    )
-    file = table_file(Path(f"{options.out}.csv"))
-    rows: list[list[Any]] = []
-    emotions: list[str] = list(COLORS)
-    film, fault = Film(Path(f"{options.out}.mp4")), ""
-    headers = {"X-API-Key": options.key} if options.key else {}
+
+def main() -> int:
+    """Read a source, ask the server about each frame, write video, table and plot."""
+    options = parsed()
+    live = options.source.isdigit() or "://" in options.source
+    source = Camera(options.source) if live else Recording(options.source)
+    table, film, fault = Table(Path(f"{options.out}.csv")), Film(Path(f"{options.out}.mp4")), ""
     # Whatever ends the reading, what was read until then is written.
-    with file:
-        table = csv.writer(file)
-        try:
-            with connect(options.url, additional_headers=headers, compression=None, max_size=None) as socket:
-                socket.recv()  # ready
-                file.truncate(0)
-                table.writerow(["seconds", "face", "x", "y", "width", "height", "emotion", *emotions])
-                for at, picture in tqdm(source, total=source.frames, unit="frame"):
-                    if options.seconds is not None and at >= options.seconds:
-                        break
-                    faces = ask(socket, at, picture)
-                    for face in faces:
-                        box = [face["box"][key] for key in ("x", "y", "width", "height")]
-                        probabilities = [face["probabilities"][emotion] for emotion in emotions]
-                        rows.append([round(at, 3), face["id"], *box, face["emotion"], *probabilities])
-                        table.writerow(rows[-1])
-                    draw(picture, faces)
-                    film.show(picture, at)
-        except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
-        except (OSError, WebSocketException, ValueError) as error:
-            fault = f"error: {options.url}: {error}"
-        finally:
-            film.close()
-            source.close()
-    if fault and not rows:
+    try:
+        read(source, options, table, film)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+    except (OSError, WebSocketException, ValueError) as error:
+        fault = f"error: {options.url}: {error}"
+    finally:
+        film.close()
+        source.close()
+        table.close()
+    if fault and not table.rows:
         sys.exit(fault)
-    seen = tracks(rows)
-    plot(seen, emotions, Path(f"{options.out}.png"))
-    print(f"{len(rows)} readings of {len(seen)} faces; written: {options.out}.mp4, .csv, .png")
+    seen = tracks(table.rows)
+    plot(seen, Path(f"{options.out}.png"))
+    print(f"{len(table.rows)} readings of {len(seen)} faces; written: {options.out}.mp4, .csv, .png")
     if fault:
         print(f"{fault} (what was read until then is written)", file=sys.stderr)
     return 1 if fault else 0

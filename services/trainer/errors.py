@@ -1,11 +1,11 @@
 """What can go wrong in the trainer.
 
     TrainerError
-    ├── ConfigError          a configuration that cannot be meant
-    ├── DataError            a source or data file that cannot be used
+    ├── ConfigError          a configuration with errors
+    ├── DataError            an unusable source or data file
     ├── WorkdirError         a work directory of another run
-    ├── TrainingDiverged     the loss is no longer a number
-    └── ExportRefused        the exported model does not do what the trained one does
+    ├── TrainingDiverged     the loss became NaN or infinite
+    └── ExportRefused        the exported model fails verification
 
 The command line prints the message and leaves with status 2.
 """
@@ -14,7 +14,7 @@ from shared.errors import MienError
 
 
 class TrainerError(MienError):
-    """Anything that the trainer foresees."""
+    """Any error the trainer expects."""
 
 
 class ConfigError(TrainerError):

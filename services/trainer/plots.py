@@ -43,7 +43,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def class_distribution(images: Mapping[Any, Mapping[str, int]]) -> Figure:
-    """Bars of images per class, a colour per split: the imbalance at a glance."""
+    """Bars of images per class, one colour per split."""
     rows = [(emotion, split, count) for split, counts in images.items() for emotion, count in counts.items()]
     table = pd.DataFrame(rows, columns=["emotion", "split", "images"])
     figure, axes = _figure(9, 4.5)
@@ -56,7 +56,7 @@ def class_distribution(images: Mapping[Any, Mapping[str, int]]) -> Figure:
 
 
 def confusion(matrix: Sequence[Sequence[int]], title: str) -> Figure:
-    """The confusion matrix as counts and as shares of each row, which is a true class."""
+    """The confusion matrix as counts and as shares of each row (the true class)."""
     counts = np.array(matrix)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) * 100
     figure = Figure(figsize=(13, 5.4), layout="constrained")
@@ -71,7 +71,7 @@ def confusion(matrix: Sequence[Sequence[int]], title: str) -> Figure:
 
 
 def curves(history: Sequence[Mapping[str, float]], others: Mapping[str, Mapping[int, float]] | None = None) -> Figure:
-    """Loss and accuracy of training and validation by epoch; `others` are points to compare the accuracy with."""
+    """Loss and accuracy of training and validation by epoch; `others` are points to compare accuracy with."""
     table = pd.DataFrame(history)
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -88,7 +88,7 @@ def curves(history: Sequence[Mapping[str, float]], others: Mapping[str, Mapping[
 
 
 def reliability(before: Sequence[Bin], after: Sequence[Bin], bins: int) -> Figure:
-    """How often an answer of some confidence is right, before and after temperature scaling; the diagonal is honest."""
+    """Accuracy by confidence, before and after temperature scaling; on the diagonal, confidence is honest."""
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     for axes, filled, title in zip(figure.subplots(1, 2), (before, after), ("before", "after"), strict=True):
         shares = [b.share for b in filled]
@@ -109,7 +109,7 @@ def reliability(before: Sequence[Bin], after: Sequence[Bin], bins: int) -> Figur
 
 
 def robustness_curves(results: Mapping[str, Harms]) -> Figure:
-    """Accuracy under each harm from none to the strongest, a line for each model."""
+    """Accuracy under each kind of degradation, from none to the strongest, one line per model."""
     harms = list(next(iter(results.values())).harms)
     columns = 4
     rows = -(-len(harms) // columns)
@@ -134,7 +134,7 @@ def robustness_curves(results: Mapping[str, Harms]) -> Figure:
 def samples(
     faces: npt.NDArray[np.uint8], labels: npt.NDArray[np.int8], probabilities: Probabilities, title: str
 ) -> Figure:
-    """Faces with what they are labelled, what is predicted, and the seven bars."""
+    """Faces with their label, the prediction and the seven probabilities."""
     columns = 6
     rows = max(1, -(-len(faces) // columns))
     figure = Figure(figsize=(2.1 * columns, 3.5 * rows), layout="constrained")
@@ -165,7 +165,7 @@ def samples(
 def explanations(
     faces: npt.NDArray[np.uint8], maps: Mapping[str, npt.NDArray[np.float32]], captions: Sequence[str]
 ) -> Figure:
-    """A column a face: the face, and each kind of map over it."""
+    """One column per face: the face, and each kind of map on top of it."""
     figure = Figure(figsize=(1.7 * len(faces), 2.0 * (len(maps) + 1)), layout="constrained")
     grid = figure.subplots(len(maps) + 1, len(faces), squeeze=False)
     for column, (face, caption) in enumerate(zip(faces, captions, strict=True)):

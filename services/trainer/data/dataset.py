@@ -1,4 +1,4 @@
-"""The data file: every face, label and split that a run is made from, in one compact .npz."""
+"""The data file: the faces, labels and splits of a run, in one compact .npz."""
 
 import hashlib
 from dataclasses import dataclass, fields, replace
@@ -31,8 +31,8 @@ Targets: TypeAlias = npt.NDArray[np.float32]  # (N, 7), rows sum to 1
 class Dataset:
     """Faces with labels, in the order of their source.
 
-    `repeated` marks validation and test images that also stood, pixel for pixel, in the training split;
-    the training copies themselves are no longer here. `votes` are the ten FER+ raters, all zero where unknown.
+    `repeated` marks validation and test images that had a pixel-for-pixel copy in the training split; these copies
+    are removed. `votes` are those of FER+'s ten raters, all zero where unknown.
     """
 
     pixels: npt.NDArray[np.uint8]  # (N, 48, 48)
@@ -40,7 +40,7 @@ class Dataset:
     splits: npt.NDArray[np.int8]  # (N,), index into SPLITS
     repeated: npt.NDArray[np.bool_]  # (N,)
     votes: npt.NDArray[np.uint8]  # (N, 10), VOTE_COLUMNS
-    name: str = FER2013  # what cards call it; no part of the content
+    name: str = FER2013  # what cards call it; not part of the content
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,7 +64,7 @@ class Dataset:
 
     @property
     def not_a_face(self) -> npt.NDArray[np.bool_]:
-        """Images that at least half of FER+'s raters called no face."""
+        """Images in which at least half of FER+'s raters saw no face."""
         return self.votes[:, VOTE_COLUMNS.index("NF")] >= 5
 
     @property
@@ -76,16 +76,16 @@ class Dataset:
 
     @property
     def sha256(self) -> str:
-        """Identifies the content, whatever the file that holds it was compressed with."""
+        """Identifies the content, however its file was compressed."""
         digest = hashlib.sha256(f"mien-dataset-{FORMAT_VERSION}".encode())
         for column in self._columns().values():
             digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
 
     def targets(self, original_weight: float, label_smoothing: float) -> Targets:
-        """What training asks for: `original_weight` of the label, the rest of the FER+ vote share, then smoothed.
+        """The targets of training: `original_weight` of the label plus the rest of the FER+ vote share, then smoothed.
 
-        An image with fewer than three votes for our seven classes keeps its label.
+        An image with fewer than three votes for our seven classes keeps its label alone.
         """
         original = np.eye(len(EMOTIONS), dtype=np.float32)[self.labels]
         votes = self.votes_for_emotions.astype(np.float32)
@@ -95,7 +95,7 @@ class Dataset:
         return (mixed * (1 - label_smoothing) + label_smoothing / len(EMOTIONS)).astype(np.float32)
 
     def save(self, path: Path) -> None:
-        """Write the data file, whole or not at all."""
+        """Write the data file, completely or not at all."""
         stored: dict[str, Any] = {"version": np.int64(FORMAT_VERSION), "emotions": np.array(EMOTIONS)}
         with atomic_file(path) as beside, beside.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **stored, name=np.array(self.name), **self._columns())
@@ -104,7 +104,7 @@ class Dataset:
     def load(cls, path: Path) -> "Dataset":
         """Read a data file that `prepare` wrote.
 
-        Raises DataError when it is missing, damaged, of another version or of other classes.
+        Raises DataError when it is missing or damaged, or has another version or other classes.
         """
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -118,15 +118,15 @@ class Dataset:
         version = int(stored.get("version", -1))
         if version != FORMAT_VERSION:
             raise DataError(
-                f"{path} is of version {version}, this trainer reads {FORMAT_VERSION}. Run `prepare` again."
+                f"{path} has version {version}; this trainer reads version {FORMAT_VERSION}. Run `prepare` again."
             )
         if tuple(stored.get("emotions", ())) != EMOTIONS:
             theirs = ", ".join(stored.get("emotions", ()))
-            raise DataError(f"{path} has the classes {theirs}; ours are {', '.join(EMOTIONS)}.")
+            raise DataError(f"{path} has the classes {theirs}; they must be {', '.join(EMOTIONS)}.")
         stored["name"] = str(stored.get("name", FER2013))  # files of earlier trainers have none
         missing = [field.name for field in fields(cls) if field.name not in stored]
         if missing:
-            raise DataError(f"{path} is damaged: it lacks {', '.join(missing)}. Run `prepare` again.")
+            raise DataError(f"{path} is damaged: it has no {', '.join(missing)}. Run `prepare` again.")
         return cls(**{field.name: stored[field.name] for field in fields(cls)})
 
     def _columns(self) -> dict[str, Any]:

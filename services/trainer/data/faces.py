@@ -1,4 +1,4 @@
-"""Faces without labels, for teachers to label: photos in, a file of faces out, cut as they are served but wider."""
+"""Faces without labels, for teachers to label: cut out of photos with the service's own crop, but wider."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ from shared.atomic import atomic_file
 from shared.errors import ImageError
 from shared.pipeline.decode import ImageLimits, decode
 
-# A served face is the middle of these pixels: what lies around it lets training shift and zoom out over real pixels.
+# The middle is the face as served; the pixels around it let training shift and zoom out over real pixels.
 WIDE_SIZE_PX: Final = 64
 
 
@@ -61,7 +61,7 @@ class Faces:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What became of an archive: photos read, and those left out because they are damaged or show no face."""
+    """Counts of an archive: photos read, and those left out as damaged or without a face."""
 
     read: int
     damaged: int

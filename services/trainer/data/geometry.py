@@ -16,14 +16,14 @@ from shared.pipeline.crop import framed
 from shared.pipeline.decode import BgrImage, GreyImage
 from shared.pipeline.detect import Detector
 
-# Detectors miss faces of 48 pixels, and faces that touch the border. Plain grey around the picture found most
-# faces and spread least of the ways tried (repeated edge, mirrored, plain).
+# Detectors miss faces of 48 pixels, and faces that touch the border. Of the borders tried (repeated edge, mirrored,
+# plain grey), plain grey let them find most faces, with the least spread.
 ENLARGE: Final = 4
 MARGIN: Final = 0.5  # of the image's side, on each side
 
 
 def measure(detectors: Iterable[Detector], data: Dataset, images: int, seed: int = 0) -> dict[str, Any]:
-    """Median place and spread of each detector's largest box on `images` training images, as fractions of the side."""
+    """Median position and spread of each detector's largest box on `images` training images, as fractions of the side."""
     train = data.split("train")
     rows = np.random.default_rng(seed).choice(len(train), size=min(images, len(train)), replace=False)
     pictures = [_enlarged(face) for face in train.pixels[np.sort(rows)]]
@@ -36,7 +36,7 @@ def measure(detectors: Iterable[Detector], data: Dataset, images: int, seed: int
 
 
 def read_geometry(path: Path) -> dict[DetectorName, CropGeometry]:
-    """The crop geometry of each measured detector. Raises DataError when `path` is no measurement."""
+    """The crop geometry of each measured detector. Raises DataError when `path` is not such a measurement."""
     try:
         detectors = json.loads(path.read_text(encoding="utf-8"))["detectors"]
         return {name: CropGeometry(**measured["median"]) for name, measured in detectors.items()}
@@ -59,7 +59,7 @@ def _measure_one(detector: Detector, pictures: list[BgrImage]) -> dict[str, Any]
     boxes = []
     for picture in pictures:
         side = picture.shape[0] / (1 + 2 * MARGIN)
-        # Below a third of the picture it is no face but a part of one.
+        # A box below a third of the face is a part of it.
         found = [d.box for d in detector.detect(picture, min_confidence=0.6) if d.box.width >= side / 3]
         if found:
             box, margin = found[0], side * MARGIN
@@ -74,7 +74,7 @@ def _measure_one(detector: Detector, pictures: list[BgrImage]) -> dict[str, Any]
         "found": round(len(boxes) / len(pictures), 4),
         "median": {name: round(float(value), 4) for name, value in zip(names, np.median(table, axis=0), strict=True)},
         "quartiles": {name: np.percentile(table[:, i], [25, 75]).round(4).tolist() for i, name in enumerate(names)},
-        "spread": {  # what training's zoom and shift must cover
+        "spread": {  # training's zoom and shift must cover it
             "log_side_sd": round(float(np.log(sides).std()), 4),
             "centre_sd": centres.std(axis=0).round(4).tolist(),
         },

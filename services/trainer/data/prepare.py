@@ -1,4 +1,4 @@
-"""`prepare`: a source of labelled faces in, one checked data file, a report and a plot out."""
+"""`prepare`: turns a source of labelled faces into one checked data file, a report and a plot."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from shared.atomic import write_text
 from shared.emotions import EMOTIONS
 from shared.pipeline.decode import GreyImage
 
-EMPTY_BELOW: Final = 1.0  # grey levels of standard deviation: a blank image shows nothing
+EMPTY_BELOW: Final = 1.0  # standard deviation in grey levels: below it an image is blank
 
 
 def prepare(
@@ -31,16 +31,16 @@ def prepare(
 ) -> dict[str, Any]:
     """Read, check and clean `source`; write `out` (.npz), `.report.json` and `.classes.png` beside it.
 
-    With a `finder` the largest face of each photo in class folders is cut out first. Missing and corrupt images are
-    left out everywhere. Empty images, and exact repeats of a validation or test image, are left out of training only,
-    so that scores stay comparable with published ones. `name` is what model cards will call the data; without it
-    a CSV is FER2013, which alone has this form, and folders are called as theirs is.
-    Returns the report. Raises DataError when the source cannot be used.
+    With a `finder`, the largest face of each photo in class folders is cut out first. Missing and corrupt images are
+    left out everywhere. Blank images, and exact copies of validation or test images, are left out of training only, so
+    that scores stay comparable with published ones. `name` is what model cards call the data; without it a CSV is
+    called FER2013, the only data of this form, and folders go by their own name.
+    Returns the report. Raises DataError when the source is unusable.
     """
     if finder and not source.is_dir():
-        raise DataError("The images of a CSV are faces already: --detect is for folders of photos.")
+        raise DataError("The images of a CSV are already faces; --detect is for folders of photos.")
     if votes and source.is_dir():
-        raise DataError("FER+'s votes belong to the rows of fer2013.csv; folders have no such rows. Leave --votes out.")
+        raise DataError("FER+'s votes belong to the rows of fer2013.csv, which folders do not have. Leave --votes out.")
     frame, faces = read_source(source, progress, finder)
     vote_table = read_votes(votes, frame) if votes else np.zeros((len(frame), len(VOTE_COLUMNS)), np.uint8)
     frame = hold_out_validation(frame)
@@ -61,7 +61,7 @@ def _usual_name(source: Path) -> str:
 def find_problems(frame: pd.DataFrame, faces: list[GreyImage | None]) -> pd.DataFrame:
     """The frame with `problem` filled for empty and repeated training images, and a column `repeated`.
 
-    `repeated` is true for validation and test images that stand, pixel for pixel, in training too.
+    `repeated` is true for validation and test images with a pixel-for-pixel copy in training.
     """
     # Digests, not the bytes themselves: pandas drops the zero pixels at the end of a bytes object.
     frame = frame.assign(digest=["" if face is None else hashlib.sha256(face.tobytes()).hexdigest() for face in faces])
@@ -70,7 +70,7 @@ def find_problems(frame: pd.DataFrame, faces: list[GreyImage | None]) -> pd.Data
     held_out = set(frame.loc[readable & ~train, "digest"])
     empty = np.array([face is not None and face.std() < EMPTY_BELOW for face in faces])
     frame["repeated"] = readable & ~train & frame["digest"].isin(trained)
-    frame.loc[readable & train & frame["digest"].isin(held_out), "problem"] = "repeat: stands in validation or test too"
+    frame.loc[readable & train & frame["digest"].isin(held_out), "problem"] = "repeat: also in validation or test"
     frame.loc[readable & train & empty, "problem"] = "empty: a blank image"
     return frame.drop(columns="digest")
 

@@ -23,7 +23,7 @@ from shared.pipeline.decode import GreyImage, ImageLimits, Picture, decode
 from shared.pipeline.detect import Detector
 from shared.pipeline.preprocess import to_face, whole_as_face
 
-# FER2013 counts its classes in this order, which is not the model's: map by name, never by number.
+# FER2013 numbers its classes in this order, which differs from the model's: map by name, never by number.
 CSV_EMOTIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 CSV_USAGES: Final[dict[str, Split]] = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
 VALIDATION_SHARE: Final = 0.1  # of the training images, where a source has no validation split
@@ -34,7 +34,7 @@ Progress: TypeAlias = Callable[[Iterator["Sample"]], Iterable["Sample"]]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One row or file of a source. Where `problem` says why, there is no face."""
+    """One row or file of a source; `problem` says why there is no face."""
 
     source: str
     label: str
@@ -46,7 +46,7 @@ class Sample:
 def read_csv(path: Path) -> Iterator[Sample]:
     """Rows of a CSV with FER2013's columns emotion, pixels, Usage (plain, .gz, .bz2 or .xz), one sample each.
 
-    A row that cannot be read becomes a sample with a problem. Raises DataError when the file as a whole cannot be.
+    An unreadable row becomes a sample with a problem. Raises DataError when the whole file is unreadable.
     """
     try:
         with _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8", newline="") as file:
@@ -54,7 +54,7 @@ def read_csv(path: Path) -> Iterator[Sample]:
             header = [column.strip() for column in next(rows, [])]
             missing = {"emotion", "pixels", "Usage"} - set(header)
             if missing:
-                raise DataError(f"{path} lacks the columns {', '.join(sorted(missing))} of FER2013's CSV.")
+                raise DataError(f"{path} has no columns {', '.join(sorted(missing))}, which FER2013's CSV has.")
             for number, row in enumerate(rows):
                 yield _csv_sample(f"row {number}", dict(zip(header, row, strict=False)))
     except FileNotFoundError as error:
@@ -107,14 +107,14 @@ class FaceFinder:
 def read_folders(root: Path, finder: FaceFinder | None = None) -> Iterator[Sample]:
     """Images in root/{train,test[,validation]}/<class>/, one sample each, in the order of their paths.
 
-    File names that begin Training_, PublicTest_ or PrivateTest_ decide the split, as in FER2013's folder form.
-    With a `finder` each photo's largest face is cut out; without one the picture is the face. A file that is no image
-    becomes a sample with a problem. Raises DataError when the folders are not of this form.
+    File names that begin with Training_, PublicTest_ or PrivateTest_ decide the split, as in FER2013's folder form.
+    With a `finder`, each photo's largest face is cut out; without one, the picture is the face. A file that is not an
+    image becomes a sample with a problem. Raises DataError when the folders have another form.
     """
     present = [split for split in SPLITS if (root / split).is_dir()]
     if "train" not in present or "test" not in present:
         raise DataError(
-            f"{root} needs the folders train/ and test/ (validation/ may be there too), one folder per class in each."
+            f"{root} needs the folders train/ and test/, optionally validation/, with one folder per class in each."
         )
     for split in present:
         for folder in sorted(path for path in (root / split).iterdir() if path.is_dir()):
@@ -130,7 +130,7 @@ def _file_sample(path: Path, root: Path, label: str, split: Split, finder: FaceF
     try:
         picture = decode(path.read_bytes(), ImageLimits())
     except FileNotFoundError:
-        return Sample(source, label, split, None, "missing: the link leads nowhere")
+        return Sample(source, label, split, None, "missing: a broken link")
     except (ImageError, OSError) as error:
         return Sample(source, label, split, None, f"corrupt: {error}")
     if finder is not None:
@@ -150,7 +150,7 @@ def read_source(
 
 
 def hold_out_validation(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """The frame with a tenth of each training class moved to validation, where the source has no such split."""
+    """The frame with a tenth of each training class moved to validation, if the source has no such split."""
     if (frame["split"] == "validation").any():
         return frame
     train = frame[(frame["split"] == "train") & (frame["problem"] == "")]
@@ -163,7 +163,7 @@ def hold_out_validation(frame: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 def read_votes(path: Path, frame: pd.DataFrame) -> npt.NDArray[np.uint8]:
     """FER+ votes (rows, 10) uint8, one row per row of FER2013's CSV, **in row order**.
 
-    The number in the file's "Image name" is not the row. Raises DataError when the file does not fit the CSV's `frame`.
+    The number in the file's "Image name" is not the row. Raises DataError when the file does not match the CSV's `frame`.
     """
     try:
         table = pd.read_csv(path)
@@ -179,5 +179,7 @@ def read_votes(path: Path, frame: pd.DataFrame) -> npt.NDArray[np.uint8]:
     readable = frame["problem"] == ""
     others = int((usage[readable] != frame.loc[readable, "split"]).sum())
     if others:
-        raise DataError(f"{path} names another Usage than the source in {others} rows: its rows are not in this order.")
+        raise DataError(
+            f"{path} has a different Usage from the source in {others} rows: its rows are in another order."
+        )
     return votes

@@ -1,7 +1,7 @@
 """`baselines`: the classical methods that the paper reviews, on the same splits (paper, 10).
 
-An active shape or appearance model is not among them: it needs faces with annotated landmarks to be trained on, FER2013
-has none, and no library on PyPI that is kept up brings a trained one under a licence that fits.
+Active shape and appearance models are missing: training them takes annotated landmarks, which FER2013 lacks, and no
+maintained library on PyPI ships a trained one under a suitable licence.
 """
 
 from collections.abc import Callable
@@ -72,15 +72,15 @@ def _hog_svm(train: Dataset, seed: int) -> Predict:
 
 
 def _lbp_svm(train: Dataset, seed: int) -> Predict:
-    # A radial kernel over all images would take hours: Nystroem approximates it by 2,000 of them.
+    # A radial kernel over all images would take hours: Nystroem approximates it from 2,000 of them.
     kernel = Nystroem(gamma=0.05, n_components=min(2000, len(train)), random_state=seed)
     return _fitted(make_pipeline(kernel, _svm(1.0, seed)), lbp_features, train)
 
 
 def _svm(c: float, seed: int) -> CalibratedClassifierCV:
-    """A linear machine whose distances become probabilities by folds of the training split.
+    """A linear machine whose distances become probabilities by cross-validation on the training split.
 
-    In the dual: the primal needs several times as long here.
+    In the dual form: the primal takes several times as long here.
     """
     return CalibratedClassifierCV(LinearSVC(C=c, random_state=seed, dual=True), cv=_FOLDS)
 

@@ -13,12 +13,12 @@ from services.trainer.training.predictors import answer_names
 from shared.answers import AnswerName
 from shared.pipeline.classify import Probabilities
 
-# Below this a probability counts as this: its logarithm stays finite, in float32 too.
+# Smaller probabilities count as this one, so that their logarithm stays finite, in float32 too.
 _SMALLEST: Final = 1e-9
 
 
 def fit_temperature(probabilities: Probabilities, labels: npt.NDArray[np.int8]) -> float:
-    """The temperature with which the likelihood of `labels` is highest."""
+    """The temperature that maximizes the likelihood of `labels`."""
     best = minimize_scalar(
         lambda log_t: negative_log_likelihood(apply_temperature(probabilities, float(np.exp(log_t))), labels),
         bounds=(-2, 2),
@@ -28,7 +28,7 @@ def fit_temperature(probabilities: Probabilities, labels: npt.NDArray[np.int8]) 
 
 
 def apply_temperature(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """Probabilities (N, 7) made more (below 1) or less certain; their order stays."""
+    """Probabilities (N, 7) made more (below 1) or less confident; their order stays."""
     logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST)) / temperature
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(exponents / exponents.sum(axis=1, keepdims=True), np.float32)

@@ -28,7 +28,7 @@ _NAMED_METRICS: Final = TypeAdapter(dict[str, Metrics])
 def compare(paths: list[Path]) -> Table:
     """A row for each answer of each run, model directory, or JSON of `evaluate` or `baselines`.
 
-    Raises DataError for one that was not evaluated.
+    Raises DataError for one that has not been evaluated.
     """
     results: dict[str, Metrics] = {}
     for name, path in distinct_names(paths).items():
@@ -39,7 +39,7 @@ def compare(paths: list[Path]) -> Table:
 
 
 def distinct_names(paths: list[Path]) -> dict[str, Path]:
-    """Each path by its last parts, as many as tell it from the others."""
+    """Each path by its last parts, as many as are needed to tell it from the others."""
     length = 1
     while len({path.resolve().parts[-length:] for path in paths}) < len({path.resolve() for path in paths}):
         length += 1
@@ -75,6 +75,6 @@ def _results(name: str, path: Path) -> dict[str, Metrics]:
         named = {name: content} if set(content) <= set(SPLITS) else content  # of baselines: a name, then its scores
         return _NAMED_METRICS.validate_python({key: upgraded_metrics(metrics) for key, metrics in named.items()})
     except OSError as error:
-        raise DataError(f"{path} was not evaluated yet: `python -m services.trainer evaluate {path}`.") from error
+        raise DataError(f"{path} has not been evaluated yet: `python -m services.trainer evaluate {path}`.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file} holds no scores of `evaluate` or `baselines`: {error}.") from error

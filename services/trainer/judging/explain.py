@@ -14,13 +14,13 @@ from shared.emotions import EMOTIONS
 from shared.pipeline.decode import GreyImage
 from shared.pipeline.preprocess import to_input
 
-_SMALLEST_MAP: Final = 4  # a coarser map tells nothing about places
+_SMALLEST_MAP: Final = 4  # a coarser map says nothing about places
 _PATCH_PX: Final = 8
 _STEP_PX: Final = 4
 
 
 def grad_cam(model: keras.Model, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Maps (N, h, w), 0 to 1, of what in each face speaks for the predicted class (Selvaraju et al. 2017).
+    """Maps (N, h, w), 0 to 1, of the evidence for the predicted class in each face (Selvaraju et al. 2017).
 
     Taken at the last feature map of at least 4x4. Raises TrainerError for a model without one.
     """
@@ -40,7 +40,7 @@ def answering(model: keras.Model, name: AnswerName) -> keras.Model:
 
 
 def occlusion(predict: PredictOne, face: GreyImage) -> npt.NDArray[np.float32]:
-    """A map (size, size) of how much the predicted class loses when a grey patch covers a place."""
+    """A map (size, size) of how much probability the predicted class loses when a grey patch covers a place."""
     size = face.shape[0]
     places = [
         (y, x) for y in range(0, size - _PATCH_PX + 1, _STEP_PX) for x in range(0, size - _PATCH_PX + 1, _STEP_PX)
@@ -59,9 +59,9 @@ def occlusion(predict: PredictOne, face: GreyImage) -> npt.NDArray[np.float32]:
 
 
 def _split(model: keras.Model) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """`model` up to its last feature map that is large enough, and from there on."""
+    """`model` split after its last feature map that is large enough."""
     number = next((n for n, layer in enumerate(model.layers) if isinstance(layer, keras.Model)), None)
-    if number is not None:  # a backbone within: its own split, with what stands before and after it
+    if number is not None:  # a nested backbone: its own split, with the layers before and after it
         before = keras.Model(model.inputs[0], model.layers[number - 1].output)
         after = keras.Model(model.layers[number + 1].input, model.outputs[0])
         body, head = _split(model.layers[number])
@@ -70,13 +70,13 @@ def _split(model: keras.Model) -> tuple[Callable[[Any], Any], Callable[[Any], An
         shape: tuple[int, ...] = getattr(layer.output, "shape", ())
         if len(shape) == 4 and min(shape[1], shape[2]) >= _SMALLEST_MAP and _has_learnt(model.layers[: number + 1]):
             return _parts(model, number)
-    raise TrainerError(f"{model.name} has no feature map of {_SMALLEST_MAP}x{_SMALLEST_MAP} to explain.")
+    raise TrainerError(f"{model.name} has no feature map of at least {_SMALLEST_MAP}x{_SMALLEST_MAP} to explain.")
 
 
 def _parts(model: keras.Model, number: int) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """`model` up to its layer `number`, and the rest."""
     maps = model.layers[number].output
-    if isinstance(model, keras.Sequential):  # whose layers know their neighbours only by their order
+    if isinstance(model, keras.Sequential):  # its layers are connected only by their order
         first, second = model.layers[: number + 1], model.layers[number + 1 :]
         body = keras.Sequential([keras.Input(model.input_shape[1:]), *first])
         head = keras.Sequential([keras.Input(maps.shape[1:]), *second])
@@ -86,12 +86,12 @@ def _parts(model: keras.Model, number: int) -> tuple[Callable[[Any], Any], Calla
 
 
 def _has_learnt(layers: Sequence[keras.layers.Layer]) -> bool:
-    """Whether any of these layers has weights: before that a map is but the picture."""
+    """Whether any of these layers has weights; before the first, the map is only the picture."""
     return any(layer.weights for layer in layers)
 
 
 def _gradients(head: Callable[[Any], Any], features: Any, chosen: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-    """Of the log probability of the `chosen` class of each face by its features, (N, h, w, C)."""
+    """Gradients of the log probability of each face's `chosen` class with respect to its features, (N, h, w, C)."""
     mask = keras.ops.convert_to_tensor(np.eye(len(EMOTIONS), dtype=np.float32)[chosen])
 
     def total(values: Any) -> Any:

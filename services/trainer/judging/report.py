@@ -1,4 +1,4 @@
-"""`report`: one self-contained page that shows how good a model is, and where it errs."""
+"""`report`: one self-contained page that shows how good a model is, and where it is wrong."""
 
 import base64
 import html
@@ -39,7 +39,7 @@ img { max-width: 100%; }
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """The page as it grows, and the folder in which its figures are kept as PNG too."""
+    """The page as it grows, and the folder that also holds its figures as PNG."""
 
     folder: Path
     parts: list[str]
@@ -64,7 +64,7 @@ class _Page:
 def report(target: Path, data: Dataset, out: Path, split: Split = "test") -> Path:
     """Write `out`/report.html and its figures for a run or a model directory; the page's path.
 
-    The sample faces are those of the data: the page is as private as they are. Raises what opening the model raises.
+    The page shows faces of the data and is as private as they are. Raises what opening the model raises.
     """
     predict = open_predictor(target)
     part, validation = data.split(split), data.split("validation")
@@ -126,7 +126,7 @@ def _calibration(page: _Page, answer: AnswerName, fitted_on: _Judged, judged: _J
             tuple((name, f"{s.ece:.4f}", f"{s.nll:.4f}", f"{s.brier:.4f}") for name, s in scores.items()),
         )
     )
-    page.text("p", "The temperature is fitted on the validation split; an exported model has its own inside already.")
+    page.text("p", "The temperature is fitted on the validation split; an exported model already has its own inside.")
     page.figure(
         f"reliability-{answer}",
         plots.reliability(reliability_bins(before, truth), reliability_bins(after, truth), ECE_BINS),
@@ -157,8 +157,8 @@ def _samples(page: _Page, probabilities: Probabilities, answer: AnswerName, part
     mistakes = surest[~right[surest]][:_SHOWN]
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(right))[:_SHOWN]
     for name, rows, title in (
-        ("mistakes", mistakes, "The most confident mistakes (or mistaken labels)"),
-        ("right", chosen, "Right answers, drawn at random"),
+        ("mistakes", mistakes, "The most confident mistakes (or wrong labels)"),
+        ("right", chosen, "Correct answers, drawn at random"),
     ):
         figure = plots.samples(faces[rows], truth[rows], probabilities[rows], title)
         page.figure(name, figure, title)
@@ -185,11 +185,11 @@ def _robustness(page: _Page, result: Robustness, name: str) -> None:
     for answer, harms in result.answers.items():
         page.text(
             "p",
-            f"Accuracy of {answer} on {harms.images} images under five strengths of each harm; {harms.clean:.3f} without.",
+            f"Accuracy of {answer} on {harms.images} images under five strengths of each kind of degradation; {harms.clean:.3f} without.",
         )
         page.table(harm_table(harms))
     figure = plots.robustness_curves(harms_by_answer({name: result}))
-    page.figure("robustness", figure, "Accuracy against the strength of each harm")
+    page.figure("robustness", figure, "Accuracy against the strength of each kind of degradation")
 
 
 def _classes(page: _Page, data: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""How accuracy falls when pictures get worse: light, noise, blur, turned heads, covered parts (paper, 11)."""
+"""Accuracy on degraded pictures: light, noise, blur, turned heads, covered parts (paper, 11)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
@@ -22,7 +22,7 @@ Harm: TypeAlias = Callable[[GreyImage, float, np.random.Generator], npt.NDArray[
 def robustness(predict: Predict, data: Dataset, split: Split, seed: int = 0) -> Robustness:
     """Accuracy of each answer on its own yardstick: on `split` as it is, and under each of HARMS at five strengths.
 
-    The same images and the same noise for every model: differences between models are differences of the models.
+    Every model gets the same images and the same noise.
     """
     part = data.split(split)
     clean = _accuracies(predict(part.pixels), part)
@@ -37,7 +37,7 @@ def robustness(predict: Predict, data: Dataset, split: Split, seed: int = 0) -> 
 
 
 def harms_by_answer(results: Mapping[str, Robustness]) -> dict[str, Harms]:
-    """What a plot compares: the harms of each model, or of each answer of a model that has two."""
+    """What a plot compares: each model, or each answer of a model with two."""
     return {
         f"{name}, {answer}" if len(result.answers) > 1 else name: harms
         for name, result in results.items()

@@ -1,4 +1,4 @@
-"""The tables that a person reads, in one form for the terminal, Markdown and HTML."""
+"""The tables that people read, in one form for the terminal, Markdown and HTML."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -87,7 +87,7 @@ def confusion_table(scores: Scores) -> Table:
 
 
 def harm_table(result: Harms) -> Table:
-    """A row for each harm, from the weakest to the strongest; strengths in brackets."""
+    """A row for each kind of degradation, from the weakest to the strongest; strengths in brackets."""
     rows = [
         (name, *(f"{accuracy:.3f} ({strength})" for strength, accuracy in accuracies.items()))
         for name, accuracies in result.harms.items()

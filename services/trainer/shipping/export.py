@@ -1,4 +1,4 @@
-"""`export`: the best weights of a run in, a model directory out that the API serves."""
+"""`export`: turns the best weights of a run into a model directory that the API serves."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from shared.manifest import CARD_FILE, MODEL_FILE, Answer, Golden, ModelManifest
 from shared.pipeline.classify import Choices
 from shared.scores import Scores
 
-# Old enough for every ONNX Runtime since 1.14 (February 2023), new enough for all that our networks use.
+# Read by every ONNX Runtime since 1.14 (February 2023), and sufficient for all our networks.
 OPSET: Final = 17
 IR_VERSION: Final = 8
 MAX_DIFFERENCE: Final = 1e-4
@@ -45,7 +45,7 @@ WEIGHTS_LICENSE: Final = "Apache-2.0"
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export made, by how much ONNX Runtime differed from Keras, and what the default prior was chosen by."""
+    """The result of an export: how much ONNX Runtime differed from Keras, and the scores that chose the default prior."""
 
     directory: Path
     difference: float
@@ -116,7 +116,7 @@ def measured(manifest: ModelManifest, predict: Predict, data: Dataset) -> tuple[
 
 
 def golden_face() -> npt.NDArray[np.uint8]:
-    """A face that may be given away: the astronaut of scikit-image (public domain), cut as FER2013's are."""
+    """A face free to distribute: the astronaut of scikit-image (public domain), cropped as in FER2013."""
     from skimage import color, data, transform
 
     left, top, side = 173, 62, 100
@@ -127,7 +127,7 @@ def golden_face() -> npt.NDArray[np.uint8]:
 
 def write_onnx(model: keras.Model, path: Path) -> None:
     """Write a network as ONNX: pinned versions, any batch size, outputs named by answer, the labels in its metadata."""
-    model(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only what was called
+    model(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only models that have been called
     model.export(path, format="onnx", opset_version=OPSET, verbose=False)
     graph = onnx.load(path)
     graph.ir_version = IR_VERSION

@@ -1,7 +1,7 @@
-"""`prune`: a trained network in, one with fewer channels out, fine-tuned.
+"""`prune`: removes channels from a trained network and fine-tunes it.
 
-Channels are taken away, not set to zero: ONNX Runtime multiplies zeros as fast as anything else. Within a residual block
-the first convolution's channels are seen by the second alone, so they can go without touching the rest.
+Channels are removed, not set to zero: ONNX Runtime multiplies zeros as fast as anything else. Within a residual block,
+only the second convolution sees the first one's channels, so these can go without touching the rest.
 """
 
 import json
@@ -28,12 +28,12 @@ from services.trainer.training.workdir import Workdir
 from shared.atomic import atomic_file, write_text
 from shared.manifest import sha256_of
 
-_SLOWER: Final = 0.25  # of the learning rate: the weights are already good
+_SLOWER: Final = 0.25  # times the learning rate: the weights are already good
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What came of it: validation accuracy whole, just cut, and fine-tuned; parameters, size and speed."""
+    """The result: validation accuracy before, just after cutting, and fine-tuned; parameters, size and speed."""
 
     accuracy: tuple[float, float, float]
     parameters: tuple[int, int]
@@ -43,8 +43,8 @@ class Pruned:
 def prune(workdir: Path, data: Dataset, keep: float, epochs: int, out: Path, quiet: bool = False) -> Pruned:
     """Keep the share `keep` of the inner channels of each block of the best model of `workdir`; train `epochs` in `out`.
 
-    `out` becomes a run like any other: the same command resumes it, `export` exports it. Raises ConfigError for a
-    network that has no inner channels, WorkdirError as `train` does, and for a network built otherwise than today.
+    `out` becomes an ordinary run: the same command resumes it, `export` exports it. Raises ConfigError for a network
+    without inner channels, WorkdirError as `train` does, and for a network of another version of the trainer.
     """
     home = Workdir(workdir)
     config = TrainConfig.model_validate(home.read_run()["config"])
@@ -54,7 +54,7 @@ def prune(workdir: Path, data: Dataset, keep: float, epochs: int, out: Path, qui
     heads = HEADS if len(whole.outputs) > 1 else ()
     narrow = build(f"{config.network}:{keep}", heads=heads)
     if _shapes(whole) != _shapes(build(config.network, heads=heads)):
-        raise WorkdirError(f"{workdir} holds a {config.network} of another version of the trainer; train it anew.")
+        raise WorkdirError(f"{workdir} holds a {config.network} of another version of the trainer; train it again.")
     _copy_kept_channels(whole, narrow)
     validation = data.split("validation")
     just_cut = _accuracy(narrow, validation)
@@ -70,7 +70,7 @@ def prune(workdir: Path, data: Dataset, keep: float, epochs: int, out: Path, qui
 
 
 def _begun(home: Workdir, narrow: keras.Model, keep: float, out: Path) -> Path:
-    """The file that the pruned run starts from. A resumed run must start from the very same."""
+    """The file that the pruned run starts from; a resumed run must start from the same one."""
     init, note = out / "init.keras", out / "pruned_from.json"
     origin = json.dumps({"sha256": sha256_of(home.best_model()), "keep": keep})
     if init.exists() and note.exists():
@@ -103,9 +103,9 @@ def _fine_tuning(config: TrainConfig, keep: float, epochs: int) -> TrainConfig:
 
 
 def _copy_kept_channels(whole: keras.Model, narrow: keras.Model) -> None:
-    """Give `narrow` the weights of `whole`, the weakest inner channels of each block left out.
+    """Give `narrow` the weights of `whole`, without the weakest inner channels of each block.
 
-    A channel is as strong as its normalization lets it be: by the size of its gamma (Liu et al. 2017).
+    The strength of a channel is the absolute gamma of its normalization (Liu et al. 2017).
     """
     kept: npt.NDArray[np.intp] | None = None
     for source, target in zip(whole.layers, narrow.layers, strict=True):

@@ -1,4 +1,4 @@
-"""`quantize`: a model directory in, the same model in 8-bit integers out, when that loses little."""
+"""`quantize`: the same model in 8-bit integers, unless it loses too much accuracy."""
 
 import platform
 import tempfile
@@ -30,7 +30,7 @@ from shared.scores import AnswerScores
 Cpu: TypeAlias = Literal["auto", "vnni", "avx2", "arm"]
 MAX_LOSS: Final = 0.005  # of validation accuracy
 CALIBRATION_FACES: Final = 512
-# Kernels of other processors round otherwise: integers answer a golden face less exactly than floats.
+# Integer kernels round differently from processor to processor, so the golden answer is less exact than with floats.
 GOLDEN_TOLERANCE: Final = 0.05
 
 
@@ -71,7 +71,7 @@ def quantize(source: Path, data: Dataset, out: Path, cpu: Cpu = "auto", max_loss
         accuracy = {name: (before[name], after[name]) for name in before}
         _refuse_losses(accuracy, max_loss)
         final.save(new)
-        open_predictor(new)  # as it will be opened
+        open_predictor(new)  # verified as it will be when it is served
         write_text(new / CARD_FILE, model_card(final))
     return Quantized(out, accuracy, comparison, reduced_range)
 
@@ -90,7 +90,7 @@ def _refuse_losses(accuracy: dict[AnswerName, tuple[float, float]], max_loss: fl
 
 
 def needs_reduced_range(cpu: Cpu) -> bool:
-    """Whether 8-bit products overflow on the CPU that the model is meant for; auto: this one."""
+    """Whether 8-bit products overflow on the CPU the model is meant for; auto: this one."""
     if cpu != "auto":
         return cpu == "avx2"
     if platform.machine().lower() not in ("x86_64", "amd64"):
@@ -98,11 +98,11 @@ def needs_reduced_range(cpu: Cpu) -> bool:
     try:
         return "vnni" not in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        return True  # the safe one where nobody can tell
+        return True  # unknown: take the safe one
 
 
 class _Faces(CalibrationDataReader):  # type: ignore[misc] # ONNX Runtime ships no types
-    """Real faces, a few at a time, under the name of the model's input."""
+    """Real faces in a few batches, under the name of the model's input."""
 
     def __init__(self, name: str, faces: FaceBatch) -> None:
         self._batches: Iterator[dict[str, FaceBatch]] = iter([{name: part} for part in np.array_split(faces, 16)])
@@ -120,7 +120,7 @@ def _calibration_faces(data: Dataset) -> npt.NDArray[np.uint8]:
 def _write_int8(source: Path, target: Path, faces: npt.NDArray[np.uint8], reduced_range: bool) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         prepared = Path(scratch) / "prepared.onnx"
-        # Folds normalization into convolutions and infers shapes; the symbolic part needs sympy and finds no more here.
+        # Folds normalization into convolutions and infers shapes; symbolic shapes would need sympy and add nothing here.
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         graph = onnx.load(prepared)
         quantize_static(
@@ -132,7 +132,7 @@ def _write_int8(source: Path, target: Path, faces: npt.NDArray[np.uint8], reduce
             reduce_range=reduced_range,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            # The mean of 16 batches' extremes: one odd face in 512 would else make the steps coarse for all.
+            # The mean of 16 batches' extremes: otherwise one odd face in 512 would make the steps coarse for all.
             calibrate_method=CalibrationMethod.MinMax,
             extra_options={"CalibMovingAverage": True},
             nodes_to_exclude=_after_the_logits(graph) + _lone_normalization(graph),
@@ -156,10 +156,10 @@ def _after_the_logits(graph: onnx.ModelProto) -> list[str]:
 
 
 def _lone_normalization(graph: onnx.ModelProto) -> list[str]:
-    """Normalization that folds into no convolution, as it stands after an activation: a factor and a term a channel.
+    """Normalization after an activation, which cannot be folded into a convolution: a factor and a term per channel.
 
-    The factors differ widely from channel to channel (a channel that never answers has the largest), and 8 bits have one
-    scale for all of them: the paper's network lost ten points of accuracy by it.
+    The factors differ widely from channel to channel (a dead channel has the largest), and 8 bits have one scale for all
+    of them: it cost the paper's network ten points of accuracy.
     """
     per_channel = {constant.name for constant in graph.graph.initializer if np.prod(constant.dims) > 1}
     factors = [node for node in graph.graph.node if node.op_type == "Mul" and per_channel.intersection(node.input)]
@@ -183,7 +183,7 @@ def _described(manifest: ModelManifest, name: str, directory: Path, made: Quanti
             "version": sha256[:12],
             "sha256": sha256,
             "precision": "int8",
-            # What was measured of the model it comes from is not true of it.
+            # These were measured on the fp32 model.
             "robustness": None,
             "steadiness": None,
             "groups": None,

@@ -1,4 +1,4 @@
-"""Size and speed of two ONNX models, measured in turns within one run, so that their ratio holds on any machine."""
+"""Size and speed of two ONNX models, measured alternately in one run, so that their ratio is comparable across machines."""
 
 import time
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _CALLS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a smaller model saves: bytes, and milliseconds for one face on one thread."""
+    """What a smaller model saves: bytes, and milliseconds per face on one thread."""
 
     bytes: tuple[int, int]
     ms_per_face: tuple[float, float]

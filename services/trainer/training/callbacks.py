@@ -1,4 +1,4 @@
-"""What happens during training beside the steps: validation, checkpoints, the bar, and stopping in time."""
+"""What happens during training besides the steps: validation, checkpoints, progress, early stopping."""
 
 import math
 import time
@@ -43,12 +43,12 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
             self._history.append(record | {"seconds": round(time.perf_counter() - self._started, 1)})
             if best_epoch(self._history, self._config)["epoch"] == epoch + 1:
                 self._home.save_best(_in_full_precision(self.model, self._config), self._config.model_file)
-        # The checkpoint comes last: an epoch counts only when everything that it made is kept.
+        # The checkpoint comes last: an epoch counts only once everything it made is kept.
         self._home.save_epoch(self.model, self._history)
         self.model.stop_training = self.patience_is_over()
 
     def patience_is_over(self) -> bool:
-        """Whether the validation loss has not fallen for as many epochs as the configuration allows."""
+        """Whether the validation loss has failed to fall for as many epochs as the configuration allows."""
         patience = self._config.early_stopping_patience
         losses = [record["val_loss"] for record in self._history[self._since :]]
         return patience is not None and bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
@@ -56,7 +56,7 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
     def _validate(self, epoch: int) -> dict[str, float]:
         """Likelihood and accuracy on the validation split, also on the raters' consensus where there are votes.
 
-        Of two answers, labels are scored on labels and people on consensus. Raises TrainingDiverged when they are no numbers.
+        Of two answers, labels are scored on labels and people on consensus. Raises TrainingDiverged when they are not finite.
         """
         labels = self._validation.labels
         answers = keras_predictor(self.model)(self._validation.pixels)
@@ -76,7 +76,7 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
 
 
 class StopOnNaN(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types
-    """Ends the run at the first batch whose loss is no number, before it can become a checkpoint."""
+    """Ends the run at the first batch with a NaN or infinite loss, before it can become a checkpoint."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class StopOnNaN(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships n
 
 
 class Progress(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types
-    """A bar over the whole run with the time left, and a line an epoch that stays."""
+    """A bar over the whole run with the time left, and a lasting line per epoch."""
 
     def __init__(self, quiet: bool, epochs: int) -> None:
         super().__init__()
@@ -129,13 +129,13 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
 
 @contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
-    """The weights averaged over steps, where the optimizer averages, for as long as the block lasts."""
+    """Within the block, the weights averaged over steps, if the optimizer averages them."""
     if not getattr(model.optimizer, "inner_optimizer", model.optimizer).use_ema:
         yield
         return
     current = model.get_weights()
     model.optimizer.finalize_variable_values(model.trainable_variables)
-    # Copies: on JAX the model would else share its arrays with the optimizer, and using the one deletes the other.
+    # Copies: on JAX the model would otherwise share its arrays with the optimizer, which deletes them.
     model.set_weights([np.array(weight) for weight in model.get_weights()])
     try:
         yield
@@ -145,7 +145,7 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
 
 @contextmanager
 def computing_in(precision: str) -> Iterator[None]:
-    """What is built in the block computes in `precision`; what comes after it, as before."""
+    """Layers built within the block compute in `precision`."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
@@ -155,11 +155,11 @@ def computing_in(precision: str) -> Iterator[None]:
 
 
 def _kept(epoch: int) -> str:
-    return f"Epoch {epoch} is kept" if epoch else "No epoch had ended"
+    return f"Epoch {epoch} is kept" if epoch else "No epoch was complete"
 
 
 def _in_full_precision(model: keras.Model, config: TrainConfig) -> keras.Model:
-    """The same network in float32, which is what exports and whoever loads it expect."""
+    """The same network in float32, as exports and other readers expect."""
     if config.precision == "float32":
         return model
     with computing_in("float32"):

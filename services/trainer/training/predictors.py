@@ -24,7 +24,7 @@ _BATCH: Final = 256
 def open_predictor(path: Path) -> Predict:
     """The natural probabilities of every answer: of a model directory, or of a run's best weights.
 
-    Raises ModelError or WorkdirError when there is none, or it must not be trusted.
+    Raises ModelError or WorkdirError when there is none, or when it fails verification.
     """
     if (path / MANIFEST_FILE).exists():
         return onnx_predictor(open_classifier(path, load_manifest(path), threads=0))
@@ -42,7 +42,7 @@ def keras_predictor(model: Any) -> Predict:
     """The answers of a Keras model in memory."""
 
     def predict(batch: npt.NDArray[np.uint8]) -> Answers:
-        # Always whole batches: several devices cannot share the rest of one, and one shape is traced once.
+        # Always full batches: devices can share them equally, and a single shape is traced once.
         filled = np.concatenate([batch, np.zeros((_BATCH - len(batch), *batch.shape[1:]), np.uint8)])
         outputs = model.predict_on_batch(to_input(filled))
         outputs = outputs if isinstance(outputs, list) else [outputs]

@@ -1,9 +1,9 @@
-"""A run's folder: what it was started with, its last whole epoch, its best model so far.
+"""A run's folder: what it was started with, its last complete epoch, its best model so far.
 
 run.json         configuration, data hash, commit, versions: what the run is
-checkpoint.npz   weights, optimizer and history after the last whole epoch: where it is
+checkpoint.npz   weights, optimizer and history after the last complete epoch: where it is
 best.keras       (or model_file) the weights of the best epoch so far (see merit), averaged where the run averages
-history.json     one record an epoch
+history.json     one record per epoch
 summary.txt      the network's layers; architecture.json, the same for machines
 tensorboard/     event files, where the run writes them
 """
@@ -47,7 +47,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Workdir:
-    """The folder of one run. Every file in it is written whole or not at all."""
+    """The folder of one run. Every file in it is written completely or not at all."""
 
     path: Path
 
@@ -62,7 +62,7 @@ class Workdir:
     def claim(
         self, config: TrainConfig, data: Dataset, origin: Origin, target_shares: list[list[float]] | None = None
     ) -> None:
-        """Make this the folder of a run of `config` on `data` from `origin`, or go on with it.
+        """Make this the folder of a run of `config` on `data` from `origin`, or resume it.
 
         `target_shares`, the share of each emotion in the targets of each answer, are kept beside it. Raises WorkdirError,
         naming what differs, when it already is another run's.
@@ -108,12 +108,12 @@ class Workdir:
             raise WorkdirError(f"{self.path / 'run.json'} is damaged: {error}.") from error
 
     def read_history(self) -> History:
-        """One record for each whole epoch so far."""
+        """One record for each complete epoch so far."""
         path = self.path / "history.json"
         return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
 
     def save_epoch(self, model: keras.Model, history: History) -> None:
-        """Keep everything that the next epoch needs: weights, optimizer slots and schedule position, history."""
+        """Keep everything the next epoch needs: weights, optimizer state and history."""
         state = {name: keras.ops.convert_to_numpy(variable) for name, variable in _variables(model)}
         with atomic_file(self.checkpoint) as beside:
             np.savez(beside, history=np.array(json.dumps(history)), **state)
@@ -124,7 +124,7 @@ class Workdir:
         return self._read_checkpoint(lambda state: list(json.loads(str(state["history"])))) or []
 
     def restore(self, model: keras.Model, with_optimizer: bool) -> None:
-        """Put `model`, and perhaps its optimizer, where the last whole epoch left them.
+        """Restore `model`, and optionally its optimizer, to the end of the last complete epoch.
 
         Raises WorkdirError when the checkpoint is damaged.
         """
@@ -143,7 +143,7 @@ class Workdir:
             with self.checkpoint.open("rb") as file, np.load(file, allow_pickle=False) as state:
                 return use(state)
         except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise WorkdirError(f"{self.checkpoint} is damaged ({error}). Remove {self.path} to start anew.") from error
+            raise WorkdirError(f"{self.checkpoint} is damaged ({error}). Remove {self.path} to start again.") from error
 
     def save_best(self, model: keras.Model, name: str) -> None:
         """Keep `model` as the best so far."""
@@ -151,15 +151,17 @@ class Workdir:
             model.save(beside, include_optimizer=False)
 
     def best_model(self) -> Path:
-        """The file of the best model so far. Raises WorkdirError when no epoch has ended yet."""
+        """The file of the best model so far. Raises WorkdirError when no epoch is complete yet."""
         path: Path = self.path / _with_defaults(self.read_run())["config"]["model_file"]
-        # A run killed in its first epoch's end may have the file and no epoch that counts.
+        # A run killed at the end of its first epoch may have the file, but no complete epoch.
         if not path.exists() or not self.read_history():
-            raise WorkdirError(f"{self.path} has no trained model yet. Train first, or wait for the first epoch's end.")
+            raise WorkdirError(
+                f"{self.path} has no trained model yet. Train first, or wait for the end of the first epoch."
+            )
         return path
 
     def load_best(self) -> keras.Model:
-        """The best model so far. Raises WorkdirError when no epoch has ended yet."""
+        """The best model so far. Raises WorkdirError when no epoch is complete yet."""
         return keras.models.load_model(self.best_model(), compile=False)
 
 
@@ -174,7 +176,7 @@ def merit(record: dict[str, float], config: TrainConfig) -> float:
 
 
 def best_epoch(history: History, config: TrainConfig) -> dict[str, float]:
-    """The record with the greatest merit, the first of equals.
+    """The record with the highest merit, the first among equals.
 
     Without votes, or where a run began before consensus was recorded, epochs are compared by accuracy alone.
     """
@@ -184,7 +186,7 @@ def best_epoch(history: History, config: TrainConfig) -> dict[str, float]:
 
 
 def _variables(model: keras.Model) -> list[tuple[str, Any]]:
-    """Everything that training changes, named by its place: names of layers differ from process to process."""
+    """Everything that training changes, named by position: layer names differ from process to process."""
     return [
         *((f"model{number}", variable) for number, variable in enumerate(model.variables)),
         *((f"optimizer{number}", variable) for number, variable in enumerate(model.optimizer.variables)),
@@ -192,7 +194,7 @@ def _variables(model: keras.Model) -> list[tuple[str, Any]]:
 
 
 def _with_defaults(run: dict[str, Any]) -> dict[str, Any]:
-    """A run as this trainer reads it: settings that its trainer did not know yet have their defaults."""
+    """A run as this trainer reads it: settings that its trainer did not know get their defaults."""
     try:
         return (
             {"pretrained": None, "init_sha256": None, "teachers_sha256": []}
@@ -227,13 +229,13 @@ def _provenance() -> dict[str, Any]:
 
 
 def _device() -> str:
-    """What trains: the GPUs that the backend sees, or the CPU."""
+    """The GPUs that the backend sees, or the CPU."""
     gpus = devices_of_kind("gpu")
     return f"{len(gpus)} GPU" if gpus else "CPU"
 
 
 def _commit() -> str:
-    """The commit of this source tree, with -dirty where it was changed; an image without git says so by MIEN_COMMIT."""
+    """The commit of this source tree, with -dirty if it is modified; container images without git set MIEN_COMMIT."""
     here = Path(__file__).parent
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)

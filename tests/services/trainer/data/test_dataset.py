@@ -78,7 +78,7 @@ def test_half_a_data_file_is_an_error(drawn: Dataset, tmp_path: Path) -> None:
 
 def test_a_data_file_of_another_version_or_other_classes_is_an_error(tmp_path: Path) -> None:
     np.savez(tmp_path / "old.npz", version=np.int64(0), emotions=np.array(EMOTIONS))
-    with pytest.raises(DataError, match="version 0, this trainer reads 1"):
+    with pytest.raises(DataError, match="version 0; this trainer reads version 1"):
         Dataset.load(tmp_path / "old.npz")
     np.savez(tmp_path / "other.npz", version=np.int64(1), emotions=np.array(["yes", "no"]))
     with pytest.raises(DataError, match="classes yes, no"):

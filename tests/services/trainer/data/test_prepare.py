@@ -160,7 +160,7 @@ def test_files_that_are_no_images_are_listed(folders: Path, tmp_path: Path) -> N
     problems = {entry["source"]: entry["problem"] for entry in report["left_out"]}
     assert problems["train/sad/notes.txt"].startswith("corrupt: This is not a supported image")
     assert problems["train/sad/half.png"].startswith("corrupt: The PNG image is truncated")
-    assert problems["train/sad/gone.png"] == "missing: the link leads nowhere"
+    assert problems["train/sad/gone.png"] == "missing: a broken link"
 
 
 def test_large_colour_photos_become_grey_faces(folders: Path, tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ def test_a_class_without_an_image_is_an_error(folders: Path, tmp_path: Path) -> 
     ("content", "message"),
     [
         (None, "no file"),
-        (b"a,b,c\n1,2,3\n", "lacks the columns Usage, emotion, pixels"),
-        (b"", "lacks the columns"),
+        (b"a,b,c\n1,2,3\n", "has no columns Usage, emotion, pixels"),
+        (b"", "has no columns"),
         (b"\xff\xfe\x00binary", "cannot be read"),
         (b"emotion,pixels,Usage\n", "No readable train image"),
     ],
@@ -224,7 +224,7 @@ def test_votes_are_taken_in_row_order(tmp_path: Path) -> None:
     assert (Dataset.load(tmp_path / "data.npz").votes == votes).all()
     with pytest.raises(DataError, match="20 rows, the source has 21"):
         prepare(source, write_rows(tmp_path / "votes.csv", [header, *rows[:-1]]), tmp_path / "data.npz")
-    with pytest.raises(DataError, match="another Usage than the source in 21 rows"):
+    with pytest.raises(DataError, match="a different Usage from the source in 21 rows"):
         prepare(source, write_rows(tmp_path / "votes.csv", [header, *rows[7:], *rows[:7]]), tmp_path / "data.npz")
 
 

@@ -85,7 +85,7 @@ def test_baselines_learn_the_drawn_faces_and_compare_puts_them_beside_a_run(draw
     assert len(table) == 2 + 3 + 2
     assert table[5].startswith("| run | 0.1429 | 0.1429 |")
     assert table[6].startswith("| default | 0.")
-    with pytest.raises(DataError, match="not evaluated yet"):
+    with pytest.raises(DataError, match="not been evaluated yet"):
         compare([tmp_path])
     assert list(distinct_names([tmp_path / "a/run", tmp_path / "b/run", tmp_path / "c"])) == [
         "a/run",
@@ -104,8 +104,8 @@ def test_features_have_their_shapes(drawn: Dataset) -> None:
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ("many", "write a number"),
-        ("0", "write a number"),
+        ("many", "give a number"),
+        ("0", "give a number"),
         ("gpu:9", "9 asked for, the .* backend sees"),
         ("tpu:1", "sees"),
     ],

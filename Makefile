@@ -6,10 +6,12 @@ BIN := $(VENV)/bin
 CONFIG ?= services/trainer/configs/mien-small.toml
 DATA ?= data/fer2013.npz
 PHOTOS ?= photos
+INPUT ?= photos
+OUT ?= scored
 WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test containers-test check format trainer train bench yunet requirements clean
+.PHONY: help run test containers-test check format trainer train score archive-test bench yunet requirements clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,17 +39,24 @@ trainer: $(VENV)/.trainer ## install what the trainer needs, for python -m servi
 train: $(VENV)/.trainer ## train CONFIG on DATA into WORKDIR; continues where it was stopped
 	@$(BIN)/python -m services.trainer train --config $(CONFIG) --data $(DATA) --workdir $(WORKDIR)
 
+score: $(VENV)/.batch ## read the faces of an archive: INPUT (a folder, a film, …) into OUT; continues where it was stopped
+	@$(BIN)/python -m services.batch score $(INPUT) --out $(OUT)
+
+archive-test: $(VENV)/.dev ## two Ray nodes on this machine, one of them killed (see tests/deploy/archive.sh)
+	@tests/deploy/archive.sh
+
 bench: $(VENV)/.dev ## speed and memory, as ratios; PHOTOS is a folder of photos with labels.csv
 	@$(BIN)/python -m benchmarks.pipeline
 	@$(BIN)/python -m benchmarks.load --photos $(PHOTOS)
 	@$(BIN)/python -m benchmarks.stream
 	@$(BIN)/python -m benchmarks.peers --photos $(PHOTOS)
+	@$(BIN)/python -m benchmarks.archive $(PHOTOS) --count 2000 --frames 1000 5000
 
 yunet: $(VENV)/.api ## fetch YuNet, the better face detector
 	@$(BIN)/python -m services.api.fetch_yunet
 
 requirements: $(VENV)/.dev ## pin requirements/*.txt again, from pyproject.toml
-	@for extras in api otel trainer dev; do \
+	@for extras in api otel batch trainer dev; do \
 	  case $$extras in dev) all="--all-extras";; otel) all="--extra api --extra otel";; *) all="--extra $$extras";; esac; \
 	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
 	    $$all pyproject.toml -o requirements/$$extras.txt || exit 1; \
@@ -66,6 +75,11 @@ $(VENV)/.api: requirements/api.txt | $(VENV)/bin/python
 	@echo "Installing what the API needs…"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -r $<
 	@$(BIN)/python -m services.api.fetch_yunet || true
+	@touch $@
+
+$(VENV)/.batch: requirements/batch.txt | $(VENV)/bin/python
+	@echo "Installing what archives need…"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -r $<
 	@touch $@
 
 $(VENV)/.trainer: requirements/trainer.txt | $(VENV)/bin/python

@@ -5,8 +5,10 @@ import os
 import re
 import sys
 from dataclasses import fields
+from typing import cast
 
 from services.batch.job import Job
+from shared.answers import ANSWERS, Prior, PriorName, expected_shares
 from shared.errors import MienError
 
 _DEFAULT = Job()
@@ -133,6 +135,18 @@ def _add_reading(score: argparse.ArgumentParser) -> None:
         default=_DEFAULT.min_confidence,
         help="least confidence of a face (%(default)s)",
     )
+    reading.add_argument(
+        "--min-face", type=float, default=_DEFAULT.min_face,
+        help="smallest face looked for: below 1 a share of the picture's shorter side, else pixels; larger is faster (%(default)s)",
+    )  # fmt: skip
+    reading.add_argument(
+        "--answer",
+        choices=ANSWERS,
+        help="people: as people see the face; labels: as FER2013 labels it; the model's default",
+    )
+    reading.add_argument(
+        "--prior", type=_prior, help="natural, balanced, or seven expected shares with commas; the answer's default"
+    )
 
 
 def _seconds(text: str) -> float:
@@ -151,6 +165,15 @@ def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no number of 1 or more")
     return int(text)
+
+
+def _prior(text: str) -> Prior:
+    if text in ("natural", "balanced"):
+        return cast(PriorName, text)
+    try:
+        return tuple(map(float, expected_shares([float(share) for share in text.split(",")])))
+    except (ValueError, MienError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _share(text: str) -> float:

@@ -5,10 +5,10 @@ import os
 import socket
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from services.batch.errors import BatchError, ClusterError, OutputError
@@ -35,8 +35,10 @@ def ray_running(address: str | None, cpus: int | None) -> Iterator[int]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    if address and address != "auto":
-        _check_reachable(address)
+    if address:
+        _use_token()
+        if address != "auto":
+            _check_reachable(address)
     import ray  # takes a second, and needs the variables above
 
     mine = not ray.is_initialized()
@@ -60,9 +62,16 @@ def _start(address: str | None, cpus: int | None) -> None:
         ray.init(address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **({} if address else own))
     except Exception as error:  # of many kinds: no such cluster, another version of Ray or Python, no free memory
         said = str(error).strip().splitlines()
-        fix = "Start one with `ray start --head`, or leave --address out." if address else "See Ray's logs in /tmp/ray."
+        fix = "Does it run, and with this token (RAY_AUTH_TOKEN_PATH)?" if address else "See Ray's logs in /tmp/ray."
         where = f" at {address}" if address else ""
         raise ClusterError(f"Ray cannot be used{where}: {said[0] if said else type(error).__name__} {fix}") from error
+
+
+def _use_token() -> None:
+    """Show Ray's token to the cluster where this machine has one; Ray itself asks for it only at `ray start`."""
+    kept = (Path.home() / ".ray/auth_token").is_file()
+    if kept or "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _check_reachable(address: str) -> None:
@@ -90,27 +99,26 @@ class Engine:
     def score(self, shards: Sequence[Shard], watch: Watch) -> None:
         """Score every one of `shards`; `watch` is told every half second how far each is.
 
-        A worker that is lost with its node costs its shards of that moment, which are scored by the others: a pass
-        goes on without it, and passes follow until every shard is finished. Raises OutputError when the output cannot
-        be written, ModelError when a machine has another model, ClusterError when no worker gets anything done.
+        A worker that is lost with its node costs its shards of that moment, which Ray gives to the next free core; what
+        Ray loses altogether is scored in another pass. Raises OutputError when the output cannot be written, ModelError
+        when a machine has another model, ClusterError when shards remain that no worker finishes.
         """
         import ray
 
         progress = ray.remote(num_cpus=0)(_Progress).remote()
         left, barren = list(shards), 0
+        faults: list[str] = []
         with _watching(progress, watch):
             while left and barren < _BARREN_PASSES:
                 tried = left[: _SHARDS_A_CORE * self.cores]
-                scored = self._pass(tried, progress)
-                scored |= finished(self.output)
+                scored = self._pass(tried, progress, faults) | finished(self.output)
                 before, left = len(left), [shard for shard in left if shard.id not in scored]
                 barren = barren + 1 if len(left) == before else 0
         if left:
-            raise ClusterError(
-                f"The cluster's workers end without finishing a shard; {len(left)} are left. See Ray's logs; what was written stays."
-            )
+            why = faults[-1] if faults else "its workers end, see Ray's logs"
+            raise ClusterError(f"{len(left)} shards cannot be finished: {why}. What was written stays.")
 
-    def _pass(self, shards: Sequence[Shard], progress: Any) -> set[str]:
+    def _pass(self, shards: Sequence[Shard], progress: Any, faults: list[str]) -> set[str]:
         """The ids of the shards that were scored."""
         import ray
         from ray.data import ActorPoolStrategy, DataContext
@@ -118,43 +126,31 @@ class Engine:
 
         context = DataContext.get_current()
         context.enable_progress_bars = False
-        context.max_errored_blocks = -1  # a lost worker's shards; they are missing from what is finished
+        context.max_errored_blocks = -1  # what Ray gives up is missing from what is finished
         logging.getLogger("ray.data").setLevel(logging.CRITICAL + 1)
-        size = min(self.cores, len(shards))
         items = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
-        with warnings.catch_warnings():
-            # Ray 2.60 to 2.63 name no other way to say it; pyproject.toml keeps below 2.64.
-            warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-            dataset = items.map(
-                _Worker,  # type: ignore[arg-type] # Ray takes classes too
-                fn_constructor_args=(self.job, self.output, self.model_sha256, progress),
-                compute=ActorPoolStrategy(size=size),
-                num_cpus=1,
-                # A worker that waits for its lost node to come back would hold its shards for ever.
-                max_restarts=0,
-                max_task_retries=0,
-            )
+        dataset = items.map(
+            _Worker,  # type: ignore[arg-type] # Ray takes classes too
+            fn_constructor_args=(self.job, self.output, self.model_sha256, progress),
+            compute=ActorPoolStrategy(size=min(self.cores, len(shards))),
+            num_cpus=1,
+        )
         scored = set()
         try:
             for row in dataset.iter_rows():
+                if row["ends"]:
+                    raise (ModelError if row["ends"] == "model" else OutputError)(row["fault"])
                 if row["fault"]:
-                    raise _Fault(row["fault"], row["model"])
-                scored.add(row["id"])
-        except _Fault as fault:
-            raise (ModelError if fault.model else OutputError)(str(fault)) from None
-        except RayError:
-            pass  # every worker was lost, or those that held results: what is finished counts
+                    faults.append(row["fault"])
+                else:
+                    scored.add(row["id"])
+        except RayError as error:  # every worker was lost, or the node that held results: what is finished counts
+            faults.append(str(error).strip().partition("\n")[0])
         return scored
 
 
-class _Fault(Exception):
-    def __init__(self, said: str, model: bool) -> None:
-        super().__init__(said)
-        self.model = model
-
-
 class _Worker:
-    """One core's worker, with its analyzer; faults that concern the whole job travel as rows."""
+    """One core's worker, with its analyzer. Faults travel as rows, and say what they end: the job, or nothing."""
 
     def __init__(self, job: Job, output: Output, model_sha256: str, progress: Any) -> None:
         import cv2
@@ -176,12 +172,14 @@ class _Worker:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         shard = row["shard"]
         if self._fault:
-            return {"id": shard.id, "fault": self._fault, "model": True}
+            return {"id": shard.id, "fault": self._fault, "ends": "model"}
         try:
             self._scorer.score(shard, lambda share, pictures: self._tell(shard.id, share, pictures))
         except BatchError as error:
-            return {"id": shard.id, "fault": str(error), "model": False}
-        return {"id": shard.id, "fault": "", "model": False}
+            return {"id": shard.id, "fault": str(error), "ends": "output"}
+        except Exception as error:  # a fault of ours must not keep the other shards from being scored
+            return {"id": shard.id, "fault": f"{shard.id}: {error!r}", "ends": ""}
+        return {"id": shard.id, "fault": "", "ends": ""}
 
     def _tell(self, shard: str, share: float, pictures: int) -> None:
         if share >= 1 or time.monotonic() - self._told_s > _REPORT_S:

@@ -11,6 +11,7 @@ from services.batch.films import Span
 from services.batch.plan import FACES, PLAN, SHARDS
 from services.batch.storage import Output
 from shared.analyzer import Analyzer, Options
+from shared.answers import AnswerName, Prior
 from shared.assembly import DETECT_SIDE_PX, MIEN_DETECTOR, YUNET_MODEL, DetectorChoice, DetectorFiles, open_analyzer
 from shared.manifest import MODEL_FILE, sha256_of
 from shared.pipeline.decode import ImageLimits
@@ -32,6 +33,9 @@ class Job:
     flip: bool = False
     max_faces: int = 32
     min_confidence: float = 0.6
+    min_face: float = 0.0
+    answer: AnswerName | None = None
+    prior: Prior | None = None
     every_s: float | None = None
     from_s: float = 0.0
     to_s: float | None = None
@@ -44,7 +48,13 @@ class Job:
 
     @property
     def options(self) -> Options:
-        return Options(max_faces=self.max_faces, min_confidence=self.min_confidence)
+        return Options(
+            max_faces=self.max_faces,
+            min_confidence=self.min_confidence,
+            min_face=self.min_face,
+            answer=self.answer,
+            prior=self.prior,
+        )
 
 
 def open_reader(job: Job) -> Analyzer:
@@ -60,6 +70,7 @@ def stamp(job: Job, analyzer: Analyzer) -> dict[str, str]:
     return {
         "model": model.name,
         "model_version": model.version,
+        "answer": job.answer or analyzer.manifest.default_answer,
         "detector": model.detector,
         "detector_version": _detector_version(job, model.detector),
     }

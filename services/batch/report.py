@@ -61,7 +61,7 @@ def write_report(output: Output, summary: Summary, by: dict[str, str]) -> None:
     """Write summary.html. It shows faces: it is as private as they are. Raises OSError."""
     page = Template(_PAGE.read_text(encoding="utf-8")).substitute(
         colors="".join(f".{name} {{ --color: {color}; }}\n" for name, color in EMOTION_COLORS.items()),
-        model=html.escape(f"{by['model']} {by['model_version']}"),
+        model=html.escape(f"{by['model']} {by['model_version']} ({by['answer']})"),
         detector=html.escape(f"{by['detector']} {by['detector_version']}"),
         counts=_counts(summary),
         shares=_shares(summary),

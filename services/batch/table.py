@@ -56,6 +56,7 @@ COLUMNS: Final = (
     ),
     Column("model", pa.string(), "name", "The model that answered."),
     Column("model_version", pa.string(), "beginning of a hash", "Its version."),
+    Column("answer", pa.string(), "people or labels", "Whose view of a face the probabilities are."),
     Column("detector", pa.string(), "name", "The face detector."),
     Column("detector_version", pa.string(), "version", "Its version."),
     Column("error", pa.string(), "code, or null", "Why this file, or the rest of this film, could not be read."),
@@ -114,9 +115,9 @@ def _face(face: Face) -> dict[str, Any]:
         "box_x": face.box.x, "box_y": face.box.y, "box_width": face.box.width, "box_height": face.box.height,
         "confidence": face.confidence, "emotion": face.emotion,
     }  # fmt: skip
-    for point, place in zip(_POINTS, getattr(face, "landmarks", None) or (), strict=False):
+    for point, place in zip(_POINTS, face.landmarks or (), strict=False):
         row |= {f"{point}_x": place[0], f"{point}_y": place[1]}
-    row["roll_deg"] = getattr(face, "roll_deg", None)
+    row["roll_deg"] = face.roll_deg
     return row | dict(zip(EMOTIONS, face.probabilities, strict=True))
 
 

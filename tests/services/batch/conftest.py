@@ -35,7 +35,7 @@ class SquareDetector:
 
     name = "haar"
 
-    def detect(self, image: BgrImage, min_confidence: float) -> list[Detection]:
+    def detect(self, image: BgrImage, min_confidence: float, min_face: float = 0.0) -> list[Detection]:
         rows, columns = np.nonzero(image.max(axis=2) > BRIGHT)
         if len(rows) == 0:
             return []

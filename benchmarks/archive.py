@@ -1,0 +1,139 @@
+"""`python -m benchmarks.archive PHOTOS`: archives against the bare pipeline, as ratios within this run; and memory on long films."""
+
+import argparse
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from benchmarks.scenes import scene_jpeg
+from services.api.settings import Settings
+from services.batch.sources import kind_of
+from shared.analyzer import Analyzer, Options
+from shared.assembly import open_analyzer
+
+
+def analyzer() -> Analyzer:
+    cv2.setNumThreads(1)
+    settings = Settings()
+    return open_analyzer(settings.model, settings.detector, settings.yunet_model)
+
+
+def bare(paths: list[str], ready: "multiprocessing.synchronize.Barrier") -> None:
+    """Read each file and analyze it, and nothing else."""
+    pipeline = analyzer()
+    pipeline.analyze(Path(paths[0]).read_bytes(), Options())
+    ready.wait()
+    for path in paths:
+        pipeline.analyze(Path(path).read_bytes(), Options())
+
+
+def bare_rate(paths: list[str], cores: int) -> float:
+    """Photos a second of as many processes as cores, without their start."""
+    ready = multiprocessing.Barrier(cores + 1)
+    workers = [multiprocessing.Process(target=bare, args=(paths[n::cores], ready)) for n in range(cores)]
+    for worker in workers:
+        worker.start()
+    ready.wait()
+    started = time.perf_counter()
+    for worker in workers:
+        worker.join()
+    return len(paths) / (time.perf_counter() - started)
+
+
+def score(source: Path, out: Path, cores: int, *more: str) -> list[dict[str, float]]:
+    """The manifests of a job's shards, in the order in which they were finished."""
+    command = [
+        sys.executable,
+        "-m",
+        "services.batch",
+        "score",
+        str(source),
+        "--out",
+        str(out),
+        "--cpus",
+        str(cores),
+        *more,
+    ]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    files = sorted((out / "shards").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    return [json.loads(path.read_text()) | {"at": path.stat().st_mtime} for path in files]
+
+
+def archive_rate(folder: Path, out: Path, cores: int) -> tuple[float, float]:
+    """Photos a second from the first worker's beginning to the last shard, and of the whole command."""
+    started = time.time()
+    shards = score(folder, out, cores)
+    began = min(shard["at"] - shard["seconds"] for shard in shards)
+    done = sum(shard["sources"] for shard in shards)
+    return done / (shards[-1]["at"] - began), done / (time.time() - started)
+
+
+def film(path: Path, frames: int) -> Path:
+    """A film of small frames, with a face that moves."""
+    face = cv2.resize(
+        cv2.imdecode(np.frombuffer(scene_jpeg(512, 512), np.uint8), cv2.IMREAD_COLOR)[:256, 90:346], (96, 96)
+    )
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 96, "yuv420p"
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.roll(face, number % 9, axis=1)), format="bgr24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def many(photos: Iterable[Path], folder: Path, count: int) -> list[str]:
+    """`count` files in `folder`, links to `photos` again and again."""
+    folder.mkdir()
+    photos = list(photos)
+    for number in range(count):
+        photo = photos[number % len(photos)].resolve()
+        (folder / f"{number:06d}{photo.suffix}").symlink_to(photo)
+    return [str(path) for path in sorted(folder.iterdir())]
+
+
+def main() -> None:
+    """Print rates and memory."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photos", type=Path, help="a folder of photos")
+    parser.add_argument("--count", type=int, default=4000, help="photos to score, the folder's again and again")
+    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--frames", type=int, nargs="*", default=[2000, 20000], help="films to compare memory on")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        photos = sorted(path for path in options.photos.iterdir() if kind_of(path.name) == "photo")
+        paths = many(photos, work / "in", options.count)
+        model = analyzer().model
+        print(f"{options.count} photos on {options.cores} cores; {model.name} {model.version}, {model.detector}")
+        alone = bare_rate(paths, options.cores)
+        print(f"  bare pipeline, a process a core     {alone:7.1f}/s   x1.00")
+        steady, whole = archive_rate(work / "in", work / "out", options.cores)
+        print(f"  archive, first photo to last shard  {steady:7.1f}/s   x{steady / alone:.2f}")
+        print(f"  the whole command, Ray's start too  {whole:7.1f}/s   x{whole / alone:.2f}")
+        again = bare_rate(paths, options.cores)
+        print(f"  bare pipeline again                 {again:7.1f}/s   x{again / alone:.2f}")
+        held = []
+        for frames in options.frames:
+            (shard,) = score(film(work / f"{frames}.mp4", frames), work / f"out{frames}", 1)
+            held.append(shard["peak_memory_mb"])
+            print(
+                f"  a film of {frames:6d} frames: {frames / shard['seconds']:6.1f} frames/s, worker's peak {held[-1]:.0f} MB   x{held[-1] / held[0]:.2f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -21,12 +21,13 @@ from services.api.settings import Settings
 from services.batch.sources import kind_of
 from shared.analyzer import Analyzer, Options
 from shared.assembly import open_analyzer
+from shared.pipeline.decode import ImageLimits, decode
 
 
 def analyzer() -> Analyzer:
     cv2.setNumThreads(1)
     settings = Settings()
-    return open_analyzer(settings.model, settings.detector, settings.yunet_model)
+    return open_analyzer(settings.model, settings.detector, settings.detector_files)
 
 
 def bare(paths: list[str], ready: "multiprocessing.synchronize.Barrier") -> None:
@@ -81,14 +82,13 @@ def archive_rate(folder: Path, out: Path, cores: int) -> tuple[float, float]:
 
 def film(path: Path, frames: int) -> Path:
     """A film of small frames, with a face that moves."""
-    face = cv2.resize(
-        cv2.imdecode(np.frombuffer(scene_jpeg(512, 512), np.uint8), cv2.IMREAD_COLOR)[:256, 90:346], (96, 96)
-    )
+    scene = decode(scene_jpeg(512, 512), ImageLimits()).pixels
+    face = np.asarray(cv2.resize(scene[:256, 90:346], (96, 96)), np.uint8)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt = 96, 96, "yuv420p"
         for number in range(frames):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.roll(face, number % 9, axis=1)), format="bgr24")
+            frame = av.VideoFrame.from_ndarray(np.roll(face, number % 9, axis=1), format="bgr24")
             frame.pts, frame.time_base = number, Fraction(1, 25)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

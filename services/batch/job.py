@@ -58,10 +58,12 @@ class Job:
 
 
 def open_reader(job: Job) -> Analyzer:
-    """The analyzer of `job`, its model verified. Raises ModelError or DetectorError."""
+    """The analyzer of `job`, its model verified. Raises ModelError, DetectorError, UnknownAnswer or UnusablePrior."""
     limits = ImageLimits(target_side_px=job.detect_side_px)
     files = DetectorFiles(Path(job.detector_model), Path(job.yunet_model))
-    return open_analyzer(Path(job.model), job.detector, files, limits, mirror=job.flip)
+    analyzer = open_analyzer(Path(job.model), job.detector, files, limits, mirror=job.flip)
+    analyzer.check(job.options)
+    return analyzer
 
 
 def stamp(job: Job, analyzer: Analyzer) -> dict[str, str]:
@@ -86,10 +88,11 @@ def claim(output: Output, job: Job, by: dict[str, str], resume: bool) -> None:
 
     Raises OutputError where it is another job's and not to be gone on with (`resume`), or holds files of others.
     """
+    # By the names that the rows carry and not by paths: a model that was moved is the same.
     rows = {
-        name: value
+        name: list(value) if isinstance(value, tuple) else value
         for name, value in asdict(job).items()
-        if name not in ("model", "detector_model", "yunet_model", "detector")
+        if name not in ("model", "detector_model", "yunet_model", "detector", "answer")
     }
     mine = {"format": FORMAT, "by": by, "rows": rows}
     try:

@@ -100,6 +100,8 @@ def test_an_output_of_other_options_is_refused_and_gone_on_with_when_asked(
     before = rows_of(out)
     assert score(archive / "00.jpg", "--max-faces", "1", out=out, monkeypatch=monkeypatch) == 2
     assert "max_faces 32 (now 1)" in capsys.readouterr().err
+    assert score(archive / "00.jpg", "--prior", "1,1,1,1,1,1,1", out=out, monkeypatch=monkeypatch) == 2
+    assert "prior None (now [0.14" in capsys.readouterr().err
     assert score(archive / "0[01].jpg", "--max-faces", "1", "--resume", out=out, monkeypatch=monkeypatch) == 0
     assert rows_of(out)[: len(before)] == before
     assert {Path(row["source"]).name for row in rows_of(out)} == {"00.jpg", "01.jpg"}

@@ -5,10 +5,11 @@ import os
 import re
 import sys
 from dataclasses import fields
-from typing import cast
+from typing import cast, get_args
 
 from services.batch.job import Job
 from shared.answers import ANSWERS, Prior, PriorName, expected_shares
+from shared.boxes import DetectorName
 from shared.errors import MienError
 
 _DEFAULT = Job()
@@ -71,11 +72,14 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--crops", action="store_true", help="write the faces as the trainer's prepare reads them")
     score.add_argument("--column", help="column of a list that holds the paths")
     score.add_argument(
-        "--address", help="Ray cluster, HOST:PORT or auto (%(default)s)", default=os.environ.get("RAY_ADDRESS")
+        "--address",
+        help="Ray cluster, HOST:PORT or auto; by default RAY_ADDRESS, else this machine alone",
+        default=os.environ.get("RAY_ADDRESS"),
     )
     score.add_argument("--cpus", type=_count, help="cores to use; all without it")
     _add_film(score)
-    _add_reading(score)
+    _add_model(score)
+    _add_faces(score)
     return parser
 
 
@@ -98,55 +102,38 @@ def _add_film(score: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _add_reading(score: argparse.ArgumentParser) -> None:
-    reading = score.add_argument_group("reading")
-    set_to = os.environ.get
-    reading.add_argument("--model", default=set_to("MIEN_MODEL", _DEFAULT.model), help="model directory (%(default)s)")
-    reading.add_argument(
-        "--detector",
-        choices=("auto", "mien", "yunet", "haar"),
+def _add_model(score: argparse.ArgumentParser) -> None:
+    model, set_to = score.add_argument_group("model, by default as in MIEN_MODEL and so on"), os.environ.get
+    for name, default, text in (
+        ("model", _DEFAULT.model, "model directory"),
+        ("detector-model", _DEFAULT.detector_model, "directory of our own face detector"),
+        ("yunet-model", _DEFAULT.yunet_model, "YuNet's file"),
+    ):
+        variable = f"MIEN_{name.upper().replace('-', '_')}"
+        model.add_argument(f"--{name}", default=set_to(variable, default), help=f"{text} (%(default)s)")
+    model.add_argument(
+        "--detector", choices=("auto", *get_args(DetectorName)), help="auto is the best there is",
         default=set_to("MIEN_DETECTOR", _DEFAULT.detector),
-        help="(%(default)s)",
-    )
-    reading.add_argument(
-        "--detector-model",
-        default=set_to("MIEN_DETECTOR_MODEL", _DEFAULT.detector_model),
-        help="directory of our own face detector (%(default)s)",
-    )
-    reading.add_argument(
-        "--yunet-model", default=set_to("MIEN_YUNET_MODEL", _DEFAULT.yunet_model), help="YuNet's file (%(default)s)"
-    )
-    reading.add_argument(
-        "--detect-side-px",
-        type=_count,
-        default=_DEFAULT.detect_side_px,
-        help="longest side at which faces are searched (%(default)s)",
-    )
-    reading.add_argument("--flip", action="store_true", help="read each face with its mirror image, at twice the time")
-    reading.add_argument(
-        "--max-faces",
-        type=_count,
-        default=_DEFAULT.max_faces,
-        help="most faces of a picture, the largest first (%(default)s)",
-    )
-    reading.add_argument(
-        "--min-confidence",
-        type=_share,
-        default=_DEFAULT.min_confidence,
-        help="least confidence of a face (%(default)s)",
-    )
-    reading.add_argument(
-        "--min-face", type=float, default=_DEFAULT.min_face,
-        help="smallest face looked for: below 1 a share of the picture's shorter side, else pixels; larger is faster (%(default)s)",
     )  # fmt: skip
-    reading.add_argument(
-        "--answer",
-        choices=ANSWERS,
-        help="people: as people see the face; labels: as FER2013 labels it; the model's default",
-    )
-    reading.add_argument(
-        "--prior", type=_prior, help="natural, balanced, or seven expected shares with commas; the answer's default"
-    )
+    model.add_argument("--answer", choices=ANSWERS, help="people: as people see the face; labels: as FER2013 labels it")
+    model.add_argument("--prior", type=_prior, help="natural, balanced, or seven expected shares with commas")
+    model.add_argument("--flip", action="store_true", help="read each face with its mirror image, at twice the time")
+
+
+def _add_faces(score: argparse.ArgumentParser) -> None:
+    faces = score.add_argument_group("faces")
+    for name, kind, text in (
+        ("max_faces", _count, "most faces of a picture, the largest first"),
+        ("min_confidence", _share, "least confidence of a face, 0 to 1"),
+        (
+            "min_face",
+            float,
+            "smallest face looked for: below 1 a share of the shorter side, else pixels; larger is faster",
+        ),
+        ("detect_side_px", _count, "longest side at which faces are searched"),
+    ):
+        option = f"--{name.replace('_', '-')}"
+        faces.add_argument(option, type=kind, default=getattr(_DEFAULT, name), help=f"{text} (%(default)s)")
 
 
 def _seconds(text: str) -> float:

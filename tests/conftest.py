@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -93,6 +93,18 @@ def samples(client: TestClient) -> dict[tuple[str, frozenset[tuple[str, str]]], 
 def value(client: TestClient, name: str, **labels: str) -> float:
     """One metric of an application; 0 where it is absent."""
     return samples(client).get((name, frozenset(labels.items())), 0.0)
+
+
+def assert_problem(response: Any, status: int, code: str) -> dict[str, Any]:
+    """The problem in an answer, which must have this status and code."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert set(problem) == {"type", "title", "status", "detail", "code", "request_id"}
+    assert (problem["status"], problem["code"]) == (status, code)
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert "Traceback" not in response.text
+    return dict(problem)
 
 
 @contextmanager

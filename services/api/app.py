@@ -51,7 +51,19 @@ def create_app(settings: Settings) -> FastAPI:
         # what clients sent.
         telemetry={"auto_configure": True, "metrics": False, "logs": False, "exclude": _is_untraced},
     )
-    # The last one added is the outermost: every answer gets an id, also those of CORS, and every error has CORS headers.
+    _add_middleware(app, settings, telemetry)
+    errors.install(app)
+    for router in (predict.router, stream.router, model.router, health.router, page.router):
+        app.include_router(router)
+    if settings.metrics_port is None:
+        app.include_router(metrics.router)
+    page.mount_files(app)
+    openapi.install(app, keyed=bool(settings.keys))
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings, telemetry: Telemetry) -> None:
+    """The last one added is the outermost: every answer gets an id, also those of CORS, and every error CORS headers."""
     app.add_middleware(CatchAll)
     if settings.origins:
         app.add_middleware(
@@ -62,14 +74,6 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=["X-Request-ID", "Retry-After"],
         )
     app.add_middleware(RequestContext, telemetry=telemetry, draining=lambda: app.state.service.draining)
-    errors.install(app)
-    for router in (predict.router, stream.router, model.router, health.router, page.router):
-        app.include_router(router)
-    if settings.metrics_port is None:
-        app.include_router(metrics.router)
-    page.mount_files(app)
-    openapi.install(app, keyed=bool(settings.keys))
-    return app
 
 
 def _is_untraced(scope: MutableMapping[str, Any]) -> bool:

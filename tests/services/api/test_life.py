@@ -44,49 +44,56 @@ def post(url: str, data: bytes, **headers: str) -> dict[str, object]:
         return dict(json.load(answer))
 
 
-def test_stopping_under_load_loses_no_request_that_was_accepted(jpeg: bytes) -> None:
-    """Eight clients ask without pause while the service is told to stop; whoever got through gets an answer."""
-    answered, refused, lost = [0], [0], []
-    stop = threading.Event()
+class Clients:
+    """Eight clients that ask without pause, each on a new connection, until they are told to stop."""
 
-    def client(host: str, port: int) -> None:
-        while not stop.is_set():
-            connection = http.client.HTTPConnection(host, port, timeout=30)
+    def __init__(self, url: str, jpeg: bytes) -> None:
+        self.host, self.jpeg = urlsplit(url).netloc, jpeg
+        self.answered = self.refused = 0
+        self.lost: list[Exception] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(8)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self) -> None:
+        while not self._stop.is_set():
+            connection = http.client.HTTPConnection(self.host, timeout=30)
             try:
                 connection.connect()
             except OSError:
-                refused[0] += 1
+                self.refused += 1
                 time.sleep(0.02)
                 continue
             try:
-                connection.request("POST", "/predict", jpeg, {"Content-Type": "image/jpeg", "Connection": "close"})
+                headers = {"Content-Type": "image/jpeg", "Connection": "close"}
+                connection.request("POST", "/predict", self.jpeg, headers)
                 assert connection.getresponse().status == 200
-                answered[0] += 1
+                self.answered += 1
             except Exception as error:
-                lost.append(error)
+                self.lost.append(error)
             finally:
                 connection.close()
 
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_stopping_under_load_loses_no_request_that_was_accepted(jpeg: bytes) -> None:
+    """Whoever got through before the service was told to stop gets an answer."""
     with running_process(detect_side_px=320) as (url, process):
-        address = urlsplit(url)
-        assert address.hostname
-        assert address.port
-        clients = [threading.Thread(target=client, args=(address.hostname, address.port)) for _ in range(8)]
-        for thread in clients:
-            thread.start()
-        wait_until(lambda: answered[0] > 20)
+        clients = Clients(url, jpeg)
+        wait_until(lambda: clients.answered > 20)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
-        wait_until(lambda: refused[0] > 8)
-        stop.set()
-        for thread in clients:
-            thread.join()
-    assert answered[0] > 20
+        wait_until(lambda: clients.refused > 8)
+        clients.stop()
     # The system's own queue of connections may hold some that the service never saw; it closes them unanswered.
-    assert [
-        error for error in lost if not isinstance(error, (ConnectionResetError, http.client.RemoteDisconnected))
-    ] == []
-    assert len(lost) <= 8
+    unseen = (ConnectionResetError, http.client.RemoteDisconnected)
+    assert [error for error in clients.lost if not isinstance(error, unseen)] == []
+    assert len(clients.lost) <= 8
 
 
 def test_while_draining_it_is_alive_not_ready_and_still_answers(jpeg: bytes) -> None:

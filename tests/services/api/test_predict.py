@@ -1,35 +1,19 @@
-"""POST /predict: three forms of an image, and a clear answer to everything that is none."""
+"""POST /predict: faces and their emotions, and a clear answer to everything else."""
 
 import base64
-import io
 import re
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from services.api.app import create_app
-from services.api.settings import Settings
 from shared.emotions import EMOTIONS
 from shared.manifest import load_manifest
-from tests.conftest import SCENE_FACE, SHIPPED_MODEL, overlap, shipped_golden
+from tests.conftest import SCENE_FACE, SHIPPED_MODEL, assert_problem, overlap, shipped_golden
 
 Encode = Callable[..., bytes]
 JPEG = {"Content-Type": "image/jpeg"}
-
-
-def assert_problem(response: Any, status: int, code: str) -> dict[str, Any]:
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    problem = response.json()
-    assert set(problem) == {"type", "title", "status", "detail", "code", "request_id"}
-    assert (problem["status"], problem["code"]) == (status, code)
-    assert problem["request_id"] == response.headers["x-request-id"]
-    assert "Traceback" not in response.text
-    return dict(problem)
 
 
 def test_a_photo_gives_seven_probabilities_of_one_face(client: TestClient, jpeg: bytes) -> None:
@@ -127,73 +111,6 @@ def test_pictures_beyond_the_limits(client: TestClient, encode: Encode) -> None:
     assert "1x1" in problem["detail"]
 
 
-@pytest.mark.parametrize("announced", [True, False])
-def test_more_bytes_than_allowed_are_413(announced: bool, settings: Settings) -> None:
-    small = settings.model_copy(update={"max_upload_bytes": 2000})
-    body = b"\xff" * 9000
-    with TestClient(create_app(small)) as client:
-        content = body if announced else iter([body[:1500], body[1500:]])
-        problem = assert_problem(client.post("/predict", content=content, headers=JPEG), 413, "payload_too_large")
-        assert "2,000 bytes" in problem["detail"]
-        assert_problem(client.post("/predict", files={"file": body}), 413, "payload_too_large")
-        text = base64.b64encode(body[:2001]).decode()
-        assert_problem(client.post("/predict", json={"image": text}), 413, "payload_too_large")
-
-
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "image/*"])
-def test_what_a_body_is_its_bytes_tell_not_its_type(kind: str, client: TestClient, jpeg: bytes) -> None:
-    """curl --data-binary without a header sends application/x-www-form-urlencoded."""
-    headers = {"Content-Type": kind} if kind else {}
-    assert client.post("/predict", content=jpeg, headers=headers).json()["faces"]
-    assert_problem(client.post("/predict", content=b"text", headers=headers), 415, "unsupported_image")
-
-
-def test_a_form_with_another_field_is_told_the_right_one(client: TestClient, jpeg: bytes) -> None:
-    problem = assert_problem(client.post("/predict", files={"image": jpeg}), 422, "missing_image")
-    assert "'file'" in problem["detail"]
-    assert "'image'" in problem["detail"]
-
-
-def test_a_text_field_is_not_a_file(client: TestClient) -> None:
-    headers = {"Content-Type": "multipart/form-data; boundary=b"}
-    body = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\ntext\r\n--b--\r\n'
-    problem = assert_problem(client.post("/predict", content=body, headers=headers), 422, "missing_image")
-    assert "-F file=@photo.jpg" in problem["detail"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "body"),
-    [
-        ("multipart/form-data", b"--b\r\n"),
-        ("multipart/form-data; boundary=b", b"no boundary here"),
-        ("application/json", b"{not json"),
-    ],
-)
-def test_a_body_that_is_not_what_its_type_says_is_400(kind: str, body: bytes, client: TestClient) -> None:
-    assert_problem(client.post("/predict", content=body, headers={"Content-Type": kind}), 400, "bad_form")
-
-
-@pytest.mark.parametrize("body", ["{}", '{"image": 7}', '{"picture": "x"}'])
-def test_json_without_an_image_is_422(body: str, client: TestClient) -> None:
-    response = client.post("/predict", content=body, headers={"Content-Type": "application/json"})
-    assert_problem(response, 422, "missing_image")
-
-
-@pytest.mark.parametrize(
-    ("body", "named"),
-    [
-        ({"image": "nicht base64 ß"}, "base64"),
-        ({"image": "abc"}, "base64"),
-        ({"image": "data:image/png,plain"}, "must begin with data:image"),
-        ({"image": "https://example.com/a.jpg"}, "does not fetch"),
-        ({"image": "x", "other": 1}, "other"),
-        ([], "object"),
-    ],
-)
-def test_json_that_holds_no_file_in_base64_is_400(body: object, named: str, client: TestClient) -> None:
-    assert named in assert_problem(client.post("/predict", json=body), 400, "bad_form")["detail"]
-
-
 def test_a_path_that_is_not_there_and_a_method_that_is_not_taken(client: TestClient) -> None:
     assert_problem(client.post("/predictions"), 404, "not_found")
     assert_problem(client.get("/nothing/here"), 404, "not_found")
@@ -229,74 +146,6 @@ def test_a_failure_of_our_own_is_500_and_logged_once_with_its_inside(
     batch = client.post("/predict/batch", files=[("files", jpeg), ("files", b"text")])
     assert [result["status"] for result in batch.json()["results"]] == [500, 415]
     assert "secret" not in batch.text
-
-
-def test_a_batch_has_a_status_for_each_file(client: TestClient, jpeg: bytes, encode: Encode) -> None:
-    blank = encode(Image.new("RGB", (320, 240), "gray"), "PNG")
-    files = [("files", (name, data)) for name, data in (("a.jpg", jpeg), ("b.txt", b"text"), ("c.png", blank))]
-    answer = client.post("/predict/batch", files=files).json()
-    assert [result["filename"] for result in answer["results"]] == ["a.jpg", "b.txt", "c.png"]
-    assert [result["status"] for result in answer["results"]] == [200, 415, 200]
-    assert answer["results"][0]["faces"][0]["emotion"] == "happy"
-    assert answer["results"][1]["code"] == "unsupported_image"
-    assert "faces" not in answer["results"][1]
-    assert answer["results"][2]["faces"] == []
-
-
-def test_a_batch_of_faces_says_that_nothing_was_detected(client: TestClient, jpeg: bytes) -> None:
-    (result,) = client.post("/predict/batch?detect=false", files=[("files", jpeg)]).json()["results"]
-    assert result["faces"][0]["confidence"] is None
-    assert set(result) == {"filename", "status", "image", "faces", "timings_ms"}
-
-
-def test_a_batch_is_bounded(settings: Settings, jpeg: bytes) -> None:
-    small = settings.model_copy(update={"max_batch_files": 2, "max_upload_bytes": len(jpeg) // 2, "queue_size": 0})
-    with TestClient(create_app(small)) as client:
-        assert_problem(client.post("/predict/batch", files=[("files", jpeg[:100])] * 3), 422, "invalid_form")
-        assert_problem(client.post("/predict/batch", files=[("files", jpeg)] * 3), 413, "payload_too_large")
-        assert_problem(client.post("/predict/batch", files={"file": b"x"}), 422, "missing_image")
-        assert_problem(client.post("/predict/batch", content=jpeg, headers=JPEG), 415, "unsupported_form")
-        too_large = client.post("/predict/batch", files=[("files", jpeg)]).json()["results"][0]
-        assert (too_large["status"], too_large["code"]) == (413, "payload_too_large")
-
-
-def test_a_batch_larger_than_the_queue_is_answered_whole(settings: Settings, jpeg: bytes) -> None:
-    with TestClient(create_app(settings.model_copy(update={"queue_size": 0}))) as client:
-        results = client.post("/predict/batch", files=[("files", jpeg)] * 10).json()["results"]
-    assert [result["status"] for result in results] == [200] * 10
-
-
-def test_points_are_a_parameter_of_the_annotated_image_only(client: TestClient, jpeg: bytes) -> None:
-    assert client.post("/predict/annotated?points=true", content=jpeg, headers=JPEG).status_code == 200
-    assert_problem(client.post("/predict?points=true", content=jpeg, headers=JPEG), 422, "invalid_parameter")
-
-
-def test_the_annotated_image_is_the_image_with_its_faces_drawn(
-    client: TestClient, scene: Image.Image, encode: Encode
-) -> None:
-    large = encode(scene.resize((1920, 1440)), "JPEG")
-    response = client.post("/predict/annotated", content=large, headers=JPEG)
-    assert response.headers["content-type"] == "image/jpeg"
-    as_png = client.post("/predict/annotated", content=large, headers=JPEG | {"Accept": "image/png"})
-    assert as_png.headers["content-type"] == "image/png"
-    assert as_png.content.startswith(b"\x89PNG")
-    drawn = np.asarray(Image.open(io.BytesIO(response.content)).convert("RGB")).astype(int)
-    assert drawn.shape == (1440, 1920, 3)
-    changed = np.abs(drawn - np.asarray(scene.resize((1920, 1440)))).max(axis=2) > 80
-    rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
-    left, top, right, bottom = (value * 3 for value in SCENE_FACE)
-    assert left - 60 < columns[0] < columns[-1] < right + 200
-    assert top - 150 < rows[0] < rows[-1] < bottom + 60
-    assert_problem(client.post("/predict/annotated", content=b"text", headers=JPEG), 415, "unsupported_image")
-
-
-def test_more_bytes_at_once_than_may_arrive_are_refused_before_they_are_read(settings: Settings, jpeg: bytes) -> None:
-    with TestClient(create_app(settings.model_copy(update={"max_pending_bytes": len(jpeg) - 1}))) as client:
-        response = client.post("/predict", content=jpeg, headers=JPEG)
-        assert_problem(response, 503, "overloaded")
-        assert response.headers["retry-after"]
-    with TestClient(create_app(settings.model_copy(update={"max_pending_bytes": len(jpeg)}))) as client:
-        assert [client.post("/predict", content=jpeg, headers=JPEG).status_code for _ in range(3)] == [200] * 3
 
 
 def test_a_strange_photo_spoils_neither_the_service_nor_a_batch(

@@ -1,6 +1,7 @@
 """Images in forms, JSON and raw bodies, and what is wrong with those that are not."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -13,8 +14,11 @@ from services.api.service import Service
 from services.api.settings import Settings
 from services.api.telemetry import Telemetry
 from services.api.upload import image_of, in_bytes
+from tests.conftest import assert_problem
 
 LIMIT = 3_000_000
+
+JPEG = {"Content-Type": "image/jpeg"}
 
 
 @pytest.fixture
@@ -85,3 +89,79 @@ def test_capacity_is_held_while_the_image_is_used_and_freed_after_a_fault(settin
 
     asyncio.run(scenario())
     service.workers.close()
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_more_bytes_than_allowed_are_413(announced: bool, settings: Settings) -> None:
+    small = settings.model_copy(update={"max_upload_bytes": 2000})
+    body = b"\xff" * 9000
+    with TestClient(create_app(small)) as client:
+        content = body if announced else iter([body[:1500], body[1500:]])
+        problem = assert_problem(client.post("/predict", content=content, headers=JPEG), 413, "payload_too_large")
+        assert "2,000 bytes" in problem["detail"]
+        assert_problem(client.post("/predict", files={"file": body}), 413, "payload_too_large")
+        text = base64.b64encode(body[:2001]).decode()
+        assert_problem(client.post("/predict", json={"image": text}), 413, "payload_too_large")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "image/*"])
+def test_what_a_body_is_its_bytes_tell_not_its_type(kind: str, client: TestClient, jpeg: bytes) -> None:
+    """curl --data-binary without a header sends application/x-www-form-urlencoded."""
+    headers = {"Content-Type": kind} if kind else {}
+    assert client.post("/predict", content=jpeg, headers=headers).json()["faces"]
+    assert_problem(client.post("/predict", content=b"text", headers=headers), 415, "unsupported_image")
+
+
+def test_a_form_with_another_field_is_told_the_right_one(client: TestClient, jpeg: bytes) -> None:
+    problem = assert_problem(client.post("/predict", files={"image": jpeg}), 422, "missing_image")
+    assert "'file'" in problem["detail"]
+    assert "'image'" in problem["detail"]
+
+
+def test_a_text_field_is_not_a_file(client: TestClient) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    body = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\ntext\r\n--b--\r\n'
+    problem = assert_problem(client.post("/predict", content=body, headers=headers), 422, "missing_image")
+    assert "-F file=@photo.jpg" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("multipart/form-data", b"--b\r\n"),
+        ("multipart/form-data; boundary=b", b"no boundary here"),
+        ("application/json", b"{not json"),
+    ],
+)
+def test_a_body_that_is_not_what_its_type_says_is_400(kind: str, body: bytes, client: TestClient) -> None:
+    assert_problem(client.post("/predict", content=body, headers={"Content-Type": kind}), 400, "bad_form")
+
+
+@pytest.mark.parametrize("body", ["{}", '{"image": 7}', '{"picture": "x"}'])
+def test_json_without_an_image_is_422(body: str, client: TestClient) -> None:
+    response = client.post("/predict", content=body, headers={"Content-Type": "application/json"})
+    assert_problem(response, 422, "missing_image")
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"image": "nicht base64 ß"}, "base64"),
+        ({"image": "abc"}, "base64"),
+        ({"image": "data:image/png,plain"}, "must begin with data:image"),
+        ({"image": "https://example.com/a.jpg"}, "does not fetch"),
+        ({"image": "x", "other": 1}, "other"),
+        ([], "object"),
+    ],
+)
+def test_json_that_holds_no_file_in_base64_is_400(body: object, named: str, client: TestClient) -> None:
+    assert named in assert_problem(client.post("/predict", json=body), 400, "bad_form")["detail"]
+
+
+def test_more_bytes_at_once_than_may_arrive_are_refused_before_they_are_read(settings: Settings, jpeg: bytes) -> None:
+    with TestClient(create_app(settings.model_copy(update={"max_pending_bytes": len(jpeg) - 1}))) as client:
+        response = client.post("/predict", content=jpeg, headers=JPEG)
+        assert_problem(response, 503, "overloaded")
+        assert response.headers["retry-after"]
+    with TestClient(create_app(settings.model_copy(update={"max_pending_bytes": len(jpeg)}))) as client:
+        assert [client.post("/predict", content=jpeg, headers=JPEG).status_code for _ in range(3)] == [200] * 3

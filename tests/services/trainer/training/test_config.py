@@ -12,11 +12,11 @@ SHIPPED = sorted((ROOT / "services/trainer/configs").glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_every_shipped_configuration_is_valid_and_says_how_to_run_it(path: Path) -> None:
+def test_every_shipped_configuration_is_valid_and_says_how_to_run_it_how_long_and_what_comes_out(path: Path) -> None:
     assert load_config(path).epochs > 0
-    head = path.read_text().splitlines()[:6]
-    assert head[0].startswith("# ")
-    assert any("python -m services.trainer train" in line for line in head)
+    head = [line for line in path.read_text().splitlines()[:6] if line.startswith("# ")]
+    assert any(line.startswith("# Command: python -m services.trainer train") for line in head)
+    assert {line.split(":")[0] for line in head} >= {"# Time", "# Result"}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from services.trainer.training.normalization import unfold
 from services.trainer.training.predictors import HEADS, for_head, keras_predictor, open_predictor
 from shared.manifest import MANIFEST_FILE, MODEL_FILE, sha256_of
 
-_LEAST_AGREEMENT: Final = 0.9  # of the most likely emotions; rounding to INT8 and temperature change a few
+_MIN_AGREEMENT: Final = 0.9  # of the most likely emotions; rounding to INT8 and temperature change a few
 _CONVOLUTION: Final = re.compile(r"/conv2d(?:_(\d+))?_\d+/")
 
 
@@ -62,7 +62,7 @@ def _from_onnx(model: keras.Model, directory: Path, faces: npt.NDArray[np.uint8]
     some = faces[:512]
     ours, theirs = (for_head(read(some), HEADS[0]).argmax(1) for read in (keras_predictor(model), predict))
     agreement = float((ours == theirs).mean())
-    if agreement < _LEAST_AGREEMENT:
+    if agreement < _MIN_AGREEMENT:
         raise ValueError(f"read back, it agrees with itself on {agreement:.0%} of faces")
 
 

@@ -50,7 +50,7 @@ def draw_face(emotion: str, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         points = np.stack([xs + cx, ys], axis=1).astype(np.int32)
         cv2.polylines(face, [points], False, ink, 6)
     small = cv2.resize(face, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-    return np.clip(small + rng.normal(0, 3, small.shape), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(small + rng.normal(0, 3, small.shape), 0, 255), np.uint8)
 
 
 def write_csv(path: Path, per_class: dict[str, int], seed: int = 0) -> Path:

@@ -101,7 +101,9 @@ def test_robustness_is_measured_into_the_card(
     data = ["--data", str(exported.parents[1] / "faces.npz"), "--out", str(tmp_path / "robustness")]
     assert main(["robustness", str(exported), *data, "--card"]) == 0
     measured = json.loads((tmp_path / "robustness.json").read_text())["drawn"]
-    assert asdict(load_manifest(exported).robustness) == measured
+    kept = load_manifest(exported).robustness
+    assert kept is not None
+    assert asdict(kept) == measured
     weakest = measured["answers"]["labels"]["harms"]["blur, sigma in px"]["0.5"]
     card = (exported / "card.md").read_text()
     assert f"| blur, sigma in px | {weakest:.3f} (0.5) |" in card

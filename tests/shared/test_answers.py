@@ -1,5 +1,7 @@
 """Whom one expects changes what one sees: priors, worked out by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -43,7 +45,7 @@ def test_where_nothing_expected_is_seen_the_expectation_is_the_answer() -> None:
         ([1, 1, 1, 1, 1, 1, float("nan")], "finite"),
     ],
 )
-def test_what_is_no_prior_is_named(prior: object, message: str) -> None:
+def test_what_is_no_prior_is_named(prior: Any, message: str) -> None:
     with pytest.raises(UnusablePrior, match=message):
         with_prior(EVEN, prior, FREQUENCIES, 0.5)
 

@@ -161,6 +161,14 @@ def mobilenet(heads: Sequence[str] = ()) -> keras.Model:
     return keras.Model(faces, answers(layers.Dropout(0.3)(x), heads), name="mobilenet")
 
 
+def tiny(heads: Sequence[str] = ()) -> keras.Model:
+    """One small convolution: tries data and configurations out in seconds, and is good for nothing else."""
+    faces = keras.Input(_INPUT_SHAPE, name="faces")
+    x = layers.BatchNormalization()(layers.Conv2D(4, 5, strides=4, activation="relu")(faces))
+    x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(faces, answers(x, heads), name="tiny")
+
+
 PRUNABLE: Final[dict[str, Callable[..., keras.Model]]] = {"mien-small": mien_small, "mien-base": mien_base}
 TRANSFER: Final = ("mobilenet-transfer", "vgg16-transfer")
 NETWORKS: Final[dict[str, Callable[..., keras.Model]]] = {
@@ -168,4 +176,5 @@ NETWORKS: Final[dict[str, Callable[..., keras.Model]]] = {
     "mien-small": mien_small,
     "mien-base": mien_base,
     "mobilenet": mobilenet,
+    "tiny": tiny,
 }

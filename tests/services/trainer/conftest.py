@@ -2,15 +2,12 @@
 
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
-from keras import layers
 
 from services.trainer.data.dataset import Dataset
 from services.trainer.data.prepare import prepare
 from services.trainer.training.config import AugmentConfig, OptimizerConfig, TrainConfig
-from services.trainer.training.networks import NETWORKS
 from tests.drawn import write_csv
 
 
@@ -28,18 +25,9 @@ def drawn(drawn_csv: Path) -> Dataset:
     return Dataset.load(out)
 
 
-def _tiny() -> keras.Model:
-    faces = keras.Input((48, 48, 1))
-    x = layers.Conv2D(4, 5, strides=4, activation="relu")(faces)
-    x = layers.BatchNormalization()(x)
-    x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x))
-    return keras.Model(faces, layers.Dense(7, activation="softmax")(x))
-
-
 @pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
-    """Three epochs of three batches of a tiny network that has one of everything, with every kind of variation."""
-    monkeypatch.setitem(NETWORKS, "tiny", _tiny)
+def brief() -> TrainConfig:
+    """Three epochs of three batches of the network that has one of everything, with every kind of variation."""
     return TrainConfig(
         network="tiny",
         seed=3,

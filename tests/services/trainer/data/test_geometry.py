@@ -1,12 +1,14 @@
 """The crop is measured, and undone by the very function that serves."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from services.trainer.data.dataset import Dataset
 from services.trainer.data.geometry import ENLARGE, MARGIN, measure, read_geometry, write_geometry
 from services.trainer.errors import DataError
-from shared.boxes import Box, CropGeometry
+from shared.boxes import Box, CropGeometry, DetectorName
 from shared.pipeline.crop import Square, square_around
 from shared.pipeline.decode import BgrImage
 from shared.pipeline.detect import Detection
@@ -16,7 +18,7 @@ from tests.conftest import ROOT
 class FakeDetector:
     """Draws its box at a known place of the face inside the frame, a little off each time."""
 
-    name = "yunet"
+    name: DetectorName = "yunet"
 
     def __init__(self, place: CropGeometry, every: int = 1) -> None:
         self.place, self.every, self.seen = place, every, 0
@@ -33,7 +35,7 @@ class FakeDetector:
         return [Detection(box, 0.9), Detection(Box(0, 0, 5, 5), 0.9)]
 
 
-def test_the_median_place_is_found_and_its_inverse_is_the_face(drawn: Dataset, tmp_path) -> None:
+def test_the_median_place_is_found_and_its_inverse_is_the_face(drawn: Dataset, tmp_path: Path) -> None:
     place = CropGeometry(0.1, -0.02, 0.8, 1.05)
     measured = measure([FakeDetector(place)], drawn, images=50)
     write_geometry(measured, tmp_path / "geometry.json")
@@ -63,7 +65,7 @@ def test_the_shipped_measurement_is_of_real_faces() -> None:
     assert square_around(Box(0, 0, 97, 97), geometry["haar"]) == Square(-2, -2, 101)
 
 
-def test_what_is_no_measurement_is_an_error(tmp_path) -> None:
+def test_what_is_no_measurement_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(DataError, match="not a measurement"):
         read_geometry(tmp_path / "x.json")

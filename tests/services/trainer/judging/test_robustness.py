@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from services.trainer.data.dataset import Dataset
-from services.trainer.judging.robustness import HARMS, MID_GREY, as_markdown, robustness
+from services.trainer.judging.robustness import HARMS, as_markdown, robustness
 from services.trainer.training.predictors import Answers
+from shared.pipeline.crop import MID_GREY
 
 
 @pytest.fixture
 def face(drawn: Dataset) -> np.ndarray:
-    return drawn.pixels[0]
+    return np.asarray(drawn.pixels[0])
 
 
 @pytest.mark.parametrize("name", HARMS)

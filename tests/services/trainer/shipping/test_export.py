@@ -53,6 +53,7 @@ def test_the_manifest_knows_each_answer(model: Path, voted: Dataset) -> None:
     assert manifest.default_answer == "people"
     people, labels = manifest.answers["people"], manifest.answers["labels"]
     assert people.frequencies is not None
+    assert labels.frequencies is not None
     assert people.frequencies[5] < 0.05 < labels.frequencies[5]  # raters see nobody sad
     assert people.temperature != labels.temperature
     assert people.golden != labels.golden

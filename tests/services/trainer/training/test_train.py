@@ -97,8 +97,8 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(drawn_csv: Path, tmp_path: P
     data = drawn_csv.with_suffix(".npz")
 
     def start(workdir: Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "services.trainer", "train", "--config", config, "--data", data]
-        return subprocess.Popen([*command, "--workdir", workdir], cwd=ROOT, stderr=subprocess.DEVNULL)
+        command: list[str | Path] = [sys.executable, "-m", "services.trainer", "train", "--config", config]
+        return subprocess.Popen([*command, "--data", data, "--workdir", workdir], cwd=ROOT, stderr=subprocess.DEVNULL)
 
     straight = start(tmp_path / "straight")
     killed = start(tmp_path / "killed")
@@ -115,8 +115,8 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(drawn_csv: Path, tmp_path: P
     assert start(tmp_path / "killed").wait() == 0
     assert straight.wait() == 0
     ours, theirs = (Workdir(tmp_path / name).read_history() for name in ("killed", "straight"))
-    for mine, straight in zip(without_seconds(ours), without_seconds(theirs), strict=True):
-        assert mine == pytest.approx(straight, abs=1e-4)
+    for mine, other in zip(without_seconds(ours), without_seconds(theirs), strict=True):
+        assert mine == pytest.approx(other, abs=1e-4)
     straight_weights = weights(tmp_path / "straight")
     for name, value in weights(tmp_path / "killed").items():
         assert np.allclose(value, straight_weights[name], atol=1e-4), name

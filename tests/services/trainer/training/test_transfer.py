@@ -1,5 +1,8 @@
 """Pre-trained networks learn in two phases, and their ONNX is served like any other."""
 
+import shutil
+import threading
+import time
 from pathlib import Path
 
 import keras
@@ -14,6 +17,7 @@ from services.trainer.training.config import TrainConfig, TransferConfig
 from services.trainer.training.networks import build
 from services.trainer.training.train import Start, train
 from services.trainer.training.transfer import BACKBONE, freeze
+from services.trainer.training.workdir import Workdir
 from shared.analyzer import Analyzer, Options
 from shared.manifest import load_manifest
 from shared.pipeline.classify import open_classifier
@@ -57,19 +61,18 @@ def test_the_head_learns_first_then_the_top_layers(drawn: Dataset, tmp_path: Pat
 
 
 def test_a_run_stopped_between_its_phases_goes_on(drawn: Dataset, tmp_path: Path) -> None:
-    straight = train(CONFIG, drawn, tmp_path / "straight", Start(pretrained=None), quiet=True)
-    # The first phase alone is what a run has that was stopped at its end.
-    (tmp_path / "stopped").mkdir()
-    for name in ("run.json",):
-        (tmp_path / "stopped" / name).write_bytes((tmp_path / "straight" / name).read_bytes())
-    import services.trainer.training.train as module
+    """What the folder holds after the first phase is copied while the second runs."""
 
-    phases = module._phases
-    try:
-        module._phases = lambda config: phases(config)[:1]
-        train(CONFIG, drawn, tmp_path / "stopped", Start(pretrained=None), quiet=True)
-    finally:
-        module._phases = phases
+    def copy_after_the_first_epoch() -> None:
+        while not (tmp_path / "straight/history.json").exists():
+            time.sleep(0.01)
+        shutil.copytree(tmp_path / "straight", tmp_path / "stopped", ignore=shutil.ignore_patterns(".*"))
+
+    copying = threading.Thread(target=copy_after_the_first_epoch)
+    copying.start()
+    straight = train(CONFIG, drawn, tmp_path / "straight", Start(pretrained=None), quiet=True)
+    copying.join()
+    assert [record["epoch"] for record in Workdir(tmp_path / "stopped").read_history()] == [1]
     resumed = train(CONFIG, drawn, tmp_path / "stopped", Start(pretrained=None), quiet=True)
     assert [r["loss"] for r in resumed] == pytest.approx([r["loss"] for r in straight], abs=1e-4)
 

@@ -1,4 +1,4 @@
-"""Smaller models: INT8 and fewer channels, both measured against what they come from."""
+"""INT8 is measured against the model it comes from."""
 
 import shutil
 from pathlib import Path
@@ -10,33 +10,12 @@ import onnxruntime
 import pytest
 
 from services.trainer.data.dataset import Dataset
-from services.trainer.data.geometry import read_geometry
-from services.trainer.errors import ConfigError, DataError, ExportRefused, WorkdirError
-from services.trainer.shipping.export import export, write_onnx
-from services.trainer.shipping.prune import _copy_kept_channels, prune
+from services.trainer.errors import DataError, ExportRefused
+from services.trainer.shipping.export import write_onnx
 from services.trainer.shipping.quantize import _write_int8, needs_reduced_range, quantize
-from services.trainer.training.config import TrainConfig
-from services.trainer.training.networks import build, inner_width
-from services.trainer.training.predictors import keras_predictor, open_predictor
-from services.trainer.training.train import train
-from services.trainer.training.workdir import Workdir
+from services.trainer.training.predictors import open_predictor
 from shared.manifest import load_manifest
 from shared.pipeline.preprocess import to_input
-from tests.conftest import ROOT
-
-
-@pytest.fixture(scope="module")
-def run(drawn: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mien-small that has seen the drawn faces for three epochs."""
-    home = tmp_path_factory.mktemp("edge") / "run"
-    train(TrainConfig(network="mien-small", epochs=3, batch_size=14), drawn, home, quiet=True)
-    return home
-
-
-@pytest.fixture(scope="module")
-def model(run: Path, drawn: Dataset) -> Path:
-    geometry = read_geometry(ROOT / "services/trainer/data/geometry.json")
-    return export(run, drawn, geometry, run.parent / "models/whole").directory
 
 
 def test_int8_answers_nearly_the_same_in_a_third_of_the_size(model: Path, drawn: Dataset) -> None:
@@ -47,6 +26,7 @@ def test_int8_answers_nearly_the_same_in_a_third_of_the_size(model: Path, drawn:
     assert done.comparison.size_ratio < 0.4
     manifest = load_manifest(done.directory)
     assert (manifest.precision, manifest.name) == ("int8", "int8")
+    assert manifest.training.quantization is not None
     assert manifest.training.quantization.from_version == load_manifest(model).version
     assert "## INT8" in (done.directory / "card.md").read_text()
     graph = onnx.load(done.directory / "model.onnx")
@@ -107,58 +87,3 @@ def test_figures_on_other_data_are_not_compared(model: Path, drawn: Dataset) -> 
 
 def test_seven_bits_are_for_cpus_without_vnni() -> None:
     assert [needs_reduced_range(cpu) for cpu in ("avx2", "vnni", "arm")] == [True, False, False]
-
-
-def test_pruning_keeps_the_strongest_channels_where_they_belong(run: Path) -> None:
-    """With the weak channels silenced beforehand, taking them away changes no answer."""
-    whole, narrow = Workdir(run).load_best(), build("mien-small:0.5")
-    for number, layer in enumerate(whole.layers[:-1]):
-        after = whole.layers[number + 1]
-        if isinstance(layer, keras.layers.Conv2D) and isinstance(after, keras.layers.BatchNormalization):
-            inner = narrow.layers[number].kernel.shape[3]
-            if inner != layer.filters:
-                gamma, beta, mean, variance = after.get_weights()
-                silent = np.argsort(np.abs(gamma))[: layer.filters - inner]
-                gamma[silent], beta[silent] = 0, 0
-                after.set_weights([gamma, beta, mean, variance])
-    _copy_kept_channels(whole, narrow)
-    faces = np.random.default_rng(0).integers(0, 256, (4, 48, 48), dtype=np.uint8)
-    assert np.allclose(keras_predictor(whole)(faces)["labels"], keras_predictor(narrow)(faces)["labels"], atol=1e-5)
-
-
-def test_a_pruned_run_is_smaller_and_a_run_like_any_other(run: Path, drawn: Dataset) -> None:
-    done = prune(run, drawn, keep=0.5, epochs=1, out=run.parent / "pruned", quiet=True)
-    assert done.parameters[1] < 0.65 * done.parameters[0]
-    assert done.comparison.size_ratio < 0.7
-    config = Workdir(run.parent / "pruned").read_run()["config"]
-    assert (config["network"], config["epochs"]) == ("mien-small:0.5", 1)
-    again = prune(run, drawn, keep=0.5, epochs=1, out=run.parent / "pruned", quiet=True)
-    assert again.accuracy == done.accuracy
-    with pytest.raises(WorkdirError, match="pruned from another model"):
-        prune(run, drawn, keep=0.25, epochs=1, out=run.parent / "pruned", quiet=True)
-    with pytest.raises(WorkdirError, match="not pruned from this one"):
-        prune(run, drawn, keep=0.5, epochs=1, out=run, quiet=True)
-    with pytest.raises(ConfigError, match="--epochs 0"):
-        prune(run, drawn, keep=0.5, epochs=0, out=run.parent / "none", quiet=True)
-    assert not (run.parent / "none").exists()
-
-
-def test_a_network_built_otherwise_than_today_is_not_pruned(run: Path, drawn: Dataset, tmp_path: Path) -> None:
-    earlier = Path(shutil.copytree(run, tmp_path / "earlier"))
-    build("mien-base").save(earlier / "best.keras")
-    with pytest.raises(WorkdirError, match="another version of the trainer"):
-        prune(earlier, drawn, keep=0.5, epochs=1, out=tmp_path / "pruned", quiet=True)
-    assert not (tmp_path / "pruned").exists()
-
-
-def test_what_cannot_be_pruned_is_told(drawn: Dataset, tmp_path: Path) -> None:
-    train(TrainConfig(network="mobilenet", epochs=1, batch_size=28), drawn, tmp_path / "run", quiet=True)
-    with pytest.raises(ConfigError, match="cannot be pruned; these can: mien-small"):
-        prune(tmp_path / "run", drawn, 0.5, 1, tmp_path / "out")
-    for name in ("mien-small:2", "mien-small:half", "mien-small:0"):
-        with pytest.raises(ConfigError, match="share"):
-            build(name)
-
-
-def test_inner_widths_come_in_eights() -> None:
-    assert [inner_width(64, share) for share in (1, 0.7, 0.5, 0.01)] == [64, 48, 32, 8]

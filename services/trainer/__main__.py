@@ -1,7 +1,6 @@
 """The trainer's command line: `python -m services.trainer --help`."""
 
 import argparse
-import os
 import sys
 
 from services.trainer.commands import data, judging, shipping, training
@@ -12,7 +11,6 @@ from shared.errors import MienError
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns 0, or 2 after an error line that says what to do."""
     options = _parser().parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes would bury ours
     try:
         options.run(options)
     except MienError as error:

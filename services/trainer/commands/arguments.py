@@ -1,6 +1,7 @@
 """Arguments that several commands share, checked before a command begins its work."""
 
 import argparse
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
@@ -28,6 +29,17 @@ def new_folder(text: str) -> Path:
     if path.exists() and not path.is_dir():
         raise argparse.ArgumentTypeError(f"{path} is a file; name a folder")
     return _writable(path)
+
+
+def share(text: str) -> float:
+    """A share of something, of which some is kept and some is not."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share; give a number above 0 and below 1")
+    return value
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:

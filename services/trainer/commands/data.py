@@ -2,12 +2,14 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from services.trainer.commands.arguments import GEOMETRY, Subcommands, add_data, new_file
 
 if TYPE_CHECKING:
     from services.trainer.data.sources import FaceFinder
+
+_NAMED: Final = 3  # files that are named for each reason; the report names all
 
 
 def add_commands(subcommands: Subcommands) -> None:
@@ -35,8 +37,11 @@ def _add_prepare(subcommands: Subcommands) -> None:
 def _run_prepare(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from services.trainer.data.prepare import prepare
+    from services.trainer.data.prepare import left_out_by_problem, prepare
+    from services.trainer.errors import DataError
 
+    if options.yunet and not options.detect:
+        raise DataError("--yunet is the detector of --detect: add --detect, or leave --yunet out.")
     finder = _finder(options) if options.detect else None
     report = prepare(
         options.source,
@@ -46,7 +51,10 @@ def _run_prepare(options: argparse.Namespace) -> None:
         finder,
         options.name,
     )
-    print(f"{report['kept']} of {report['read']} images kept; left out: {report['left_out_by_reason'] or 'none'}")
+    print(f"{report['kept']} of {report['read']} images kept")
+    for reason, sources in left_out_by_problem(report).items():
+        more = f" and {len(sources) - _NAMED} more" if len(sources) > _NAMED else ""
+        print(f"  {len(sources)} left out ({reason}): {', '.join(sources[:_NAMED])}{more}")
     print(
         f"written: {options.out}, {options.out.with_suffix('.report.json')}, {options.out.with_suffix('.classes.png')}"
     )

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from services.trainer.commands.arguments import Subcommands, add_data, add_detector, analyzer_of, new_file, new_folder
+from services.trainer.commands.backend import load_backend
 
 
 def add_commands(subcommands: Subcommands) -> None:
@@ -32,6 +33,7 @@ def _add_evaluate(subcommands: Subcommands) -> None:
 
 
 def _run_evaluate(options: argparse.Namespace) -> None:
+    load_backend()
     from services.trainer.data.dataset import SPLITS, Dataset
     from services.trainer.judging.evaluate import as_text, evaluate, write_evaluation
     from services.trainer.judging.tables import score_table
@@ -68,6 +70,7 @@ def _add_report(subcommands: Subcommands) -> None:
 
 
 def _run_report(options: argparse.Namespace) -> None:
+    load_backend()
     from services.trainer.data.dataset import Dataset
     from services.trainer.judging.report import report
 
@@ -85,6 +88,7 @@ def _add_robustness(subcommands: Subcommands) -> None:
 
 
 def _run_robustness(options: argparse.Namespace) -> None:
+    load_backend()
     import json
     from dataclasses import asdict
 

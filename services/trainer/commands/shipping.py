@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from services.trainer.commands.arguments import GEOMETRY, Subcommands, add_data, new_folder
+from services.trainer.commands.arguments import GEOMETRY, Subcommands, add_data, new_folder, share
+from services.trainer.commands.backend import load_backend
 
 
 def add_commands(subcommands: Subcommands) -> None:
@@ -23,6 +24,7 @@ def _add_export(subcommands: Subcommands) -> None:
 
 
 def _run_export(options: argparse.Namespace) -> None:
+    load_backend()
     from services.trainer.data.dataset import Dataset
     from services.trainer.data.geometry import read_geometry
     from services.trainer.judging.tables import score_table
@@ -60,6 +62,7 @@ def _add_quantize(subcommands: Subcommands) -> None:
 
 
 def _run_quantize(options: argparse.Namespace) -> None:
+    load_backend()
     from services.trainer.data.dataset import Dataset
     from services.trainer.shipping.quantize import quantize
 
@@ -77,13 +80,14 @@ def _add_prune(subcommands: Subcommands) -> None:
     parser = subcommands.add_parser("prune", help="take channels out of a trained network and fine-tune it")
     parser.add_argument("--workdir", type=Path, required=True, help="folder of the trained run")
     add_data(parser)
-    parser.add_argument("--keep", type=float, default=0.5, help="share of each block's inner channels (%(default)s)")
+    parser.add_argument("--keep", type=share, default=0.5, help="share of each block's inner channels (%(default)s)")
     parser.add_argument("--epochs", type=int, default=10, help="of fine-tuning (%(default)s)")
     parser.add_argument("--out", type=new_folder, required=True, help="work directory of the pruned run")
     parser.set_defaults(run=_run_prune, resumes=True)
 
 
 def _run_prune(options: argparse.Namespace) -> None:
+    load_backend()
     from services.trainer.data.dataset import Dataset
     from services.trainer.shipping.prune import prune
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from services.trainer.commands.arguments import Subcommands, add_data, new_file, new_folder
+from services.trainer.commands.backend import load_backend
 
 
 def add_commands(subcommands: Subcommands) -> None:
@@ -24,6 +25,7 @@ def _add_teach(subcommands: Subcommands) -> None:
 
 
 def _run_teach(options: argparse.Namespace) -> None:
+    load_backend()
     from tqdm import tqdm
 
     from services.trainer.data.dataset import Dataset
@@ -57,15 +59,18 @@ def _add_train(subcommands: Subcommands) -> None:
 
 
 def _run_train(options: argparse.Namespace) -> None:
+    from services.trainer.training.config import load_config
+
+    config = load_config(options.config)  # what is wrong with it is told before Keras starts
+    load_backend()
     from services.trainer.data.dataset import Dataset
     from services.trainer.data.faces import Faces
-    from services.trainer.training.config import load_config
     from services.trainer.training.devices import use_devices
     from services.trainer.training.teachers import Taught
     from services.trainer.training.train import Start, train
     from services.trainer.training.workdir import best_epoch
 
-    config, data = load_config(options.config), Dataset.load(options.data)
+    data = Dataset.load(options.data)
     if options.devices:
         use_devices(options.devices, config.batch_size)
     faces = Faces.load(options.faces) if options.faces else None

@@ -53,6 +53,15 @@ def prepare(
     return report
 
 
+def left_out_by_problem(report: dict[str, Any]) -> dict[str, list[str]]:
+    """What was left out of a report's data, by the reason in words."""
+    sources: dict[str, list[str]] = {}
+    for entry in report["left_out"]:
+        kind, _, words = entry["problem"].partition(": ")
+        sources.setdefault(kind if kind == "corrupt" else words, []).append(entry["source"])
+    return sources
+
+
 def _usual_name(source: Path) -> str:
     folder = source.resolve().name
     return folder if source.is_dir() and folder.upper() != FER2013 else FER2013
@@ -70,7 +79,9 @@ def find_problems(frame: pd.DataFrame, faces: list[GreyImage | None]) -> pd.Data
     held_out = set(frame.loc[readable & ~train, "digest"])
     empty = np.array([face is not None and face.std() < EMPTY_BELOW for face in faces])
     frame["repeated"] = readable & ~train & frame["digest"].isin(trained)
-    frame.loc[readable & train & frame["digest"].isin(held_out), "problem"] = "repeat: also in validation or test"
+    frame.loc[readable & train & frame["digest"].isin(held_out), "problem"] = (
+        "repeat: the same picture is in validation or test"
+    )
     frame.loc[readable & train & empty, "problem"] = "empty: a blank image"
     return frame.drop(columns="digest")
 
@@ -99,7 +110,7 @@ def _report(source: Path, frame: pd.DataFrame, dataset: Dataset) -> dict[str, An
         "name": dataset.name,
         "source": source.name,
         "sha256": dataset.sha256,
-        "read": len(frame),
+        "read": int((~frame["problem"].str.startswith("ignored")).sum()),
         "kept": len(dataset),
         "images": {
             split: {

@@ -27,6 +27,7 @@ from shared.pipeline.preprocess import to_face, whole_as_face
 CSV_EMOTIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 CSV_USAGES: Final[dict[str, Split]] = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
 VALIDATION_SHARE: Final = 0.1  # of the training images, where a source has no validation split
+_TEXTS: Final = (".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".html", ".log")
 _OPENERS: Final[dict[str, Callable[..., IO[str]]]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
 Progress: TypeAlias = Callable[[Iterator["Sample"]], Iterable["Sample"]]
@@ -117,7 +118,7 @@ def read_folders(root: Path, finder: FaceFinder | None = None) -> Iterator[Sampl
             f"{root} needs the folders train/ and test/, optionally validation/, with one folder per class in each."
         )
     for split in present:
-        for folder in sorted(path for path in (root / split).iterdir() if path.is_dir()):
+        for folder in sorted(path for path in (root / split).iterdir() if path.is_dir() and not _is_hidden(path)):
             if folder.name.lower() not in EMOTIONS:
                 raise DataError(f"{folder} is not one of the classes {', '.join(EMOTIONS)}.")
             for path in sorted(path for path in folder.iterdir() if not path.is_dir()):
@@ -127,6 +128,8 @@ def read_folders(root: Path, finder: FaceFinder | None = None) -> Iterator[Sampl
 
 def _file_sample(path: Path, root: Path, label: str, split: Split, finder: FaceFinder | None) -> Sample:
     source = path.relative_to(root).as_posix()
+    if _is_hidden(path) or path.suffix.lower() in _TEXTS:
+        return Sample(source, label, split, None, f"ignored: {'hidden files' if _is_hidden(path) else 'texts'}")
     try:
         picture = decode(path.read_bytes(), ImageLimits())
     except FileNotFoundError:
@@ -137,6 +140,11 @@ def _file_sample(path: Path, root: Path, label: str, split: Split, finder: FaceF
         face = finder.face(picture)
         return Sample(source, label, split, face, "" if face is not None else "no face: the detector found none")
     return Sample(source, label, split, whole_as_face(picture.pixels, FACE_SIZE_PX))
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether a system keeps it for itself: .DS_Store, ._photo.jpg, Thumbs.db, __MACOSX."""
+    return path.name.startswith((".", "__")) or path.name.lower() in ("thumbs.db", "desktop.ini")
 
 
 def read_source(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import keras
 
@@ -21,6 +22,8 @@ from services.trainer.training.transfer import freeze
 from services.trainer.training.workdir import History, Origin, Workdir
 from shared.atomic import write_text
 from shared.manifest import sha256_of
+
+_LONGEST_AVERAGE: Final = 0.15  # of a run's steps; the configurations that we ship average over less on FER2013
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,12 @@ def build_optimizer(config: OptimizerConfig, epochs: int, steps_per_epoch: int) 
             decay_steps=max(1, epochs * steps_per_epoch - warmup),
             alpha=1e-3,
         )
-    averaging = {"use_ema": True, "ema_momentum": config.ema, "ema_overwrite_frequency": None} if config.ema else {}
+    averaging: dict[str, Any] = {}
+    if config.ema:
+        # The average reaches 1 / (1 - momentum) steps back: in a short run no further than a share of it, or the weights
+        # would never leave their beginning.
+        momentum = min(config.ema, max(0.0, 1 - 1 / (_LONGEST_AVERAGE * epochs * steps_per_epoch)))
+        averaging = {"use_ema": True, "ema_momentum": momentum, "ema_overwrite_frequency": None}
     common = {
         "learning_rate": rate,
         "weight_decay": config.weight_decay or None,

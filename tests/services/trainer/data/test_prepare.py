@@ -15,7 +15,7 @@ from PIL import Image
 from services.trainer.commands.arguments import GEOMETRY
 from services.trainer.data.dataset import VOTE_COLUMNS, Dataset
 from services.trainer.data.geometry import read_geometry
-from services.trainer.data.prepare import prepare
+from services.trainer.data.prepare import left_out_by_problem, prepare
 from services.trainer.data.sources import CSV_EMOTIONS, FaceFinder, hold_out_validation, read_source
 from services.trainer.errors import DataError
 from shared.emotions import EMOTIONS
@@ -152,15 +152,38 @@ def test_file_names_of_fer2013_decide_the_split(folders: Path) -> None:
 
 
 def test_files_that_are_no_images_are_listed(folders: Path, tmp_path: Path) -> None:
-    (folders / "train/sad/notes.txt").write_text("not a face")
+    (folders / "train/sad/notes.png").write_text("not a face")
     whole = (folders / "train/sad/0.png").read_bytes()
     (folders / "train/sad/half.png").write_bytes(whole[: len(whole) // 2])
     (folders / "train/sad/gone.png").symlink_to("nowhere.png")
     report = prepare(folders, None, tmp_path / "data.npz")
     problems = {entry["source"]: entry["problem"] for entry in report["left_out"]}
-    assert problems["train/sad/notes.txt"].startswith("corrupt: This is not a supported image")
+    assert problems["train/sad/notes.png"].startswith("corrupt: This is not a supported image")
     assert problems["train/sad/half.png"].startswith("corrupt: The PNG image is truncated")
     assert problems["train/sad/gone.png"] == "missing: a broken link"
+
+
+def test_hidden_files_and_texts_are_ignored_and_counted_apart(folders: Path, tmp_path: Path) -> None:
+    before = prepare(folders, None, tmp_path / "before.npz")
+    angry = folders / "train/angry"
+    (angry / ".DS_Store").write_bytes(b"\0")
+    (angry / "._photo.jpg").write_bytes(b"\0")
+    (angry / "notes.txt").write_text("who is who")
+    (folders / "train/.cache").mkdir()
+    report = prepare(folders, None, tmp_path / "data.npz")
+    assert (report["read"], report["kept"]) == (before["read"], before["kept"])
+    assert report["left_out_by_reason"] == {"ignored": 3}
+    assert left_out_by_problem(report) == {
+        "hidden files": ["train/angry/.DS_Store", "train/angry/._photo.jpg"],
+        "texts": ["train/angry/notes.txt"],
+    }
+
+
+def test_a_training_photo_that_is_in_the_test_too_is_named_as_that(folders: Path, tmp_path: Path) -> None:
+    photo = next((folders / "test/sad").iterdir())
+    (folders / "train/sad" / photo.name).write_bytes(photo.read_bytes())
+    named = left_out_by_problem(prepare(folders, None, tmp_path / "data.npz"))
+    assert named == {"the same picture is in validation or test": [f"train/sad/{photo.name}"]}
 
 
 def test_large_colour_photos_become_grey_faces(folders: Path, tmp_path: Path) -> None:

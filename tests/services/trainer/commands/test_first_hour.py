@@ -26,7 +26,8 @@ def test_a_wrong_config_is_told_without_waiting_for_keras(tmp_path: Path) -> Non
 
 def test_nothing_but_the_answer_is_said(drawn: Dataset, tmp_path: Path) -> None:
     drawn.save(tmp_path / "drawn.npz")
-    command = [sys.executable, "-m", "services.trainer", "evaluate", SHIPPED_MODEL, "--data", tmp_path / "drawn.npz"]
+    data = str(tmp_path / "drawn.npz")
+    command = [sys.executable, "-m", "services.trainer", "evaluate", str(SHIPPED_MODEL), "--data", data]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert done.stdout.startswith("split")

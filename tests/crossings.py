@@ -26,7 +26,11 @@ def heads(scene: Image.Image) -> dict[str, Picture]:
     astronaut = cv2.cvtColor(np.asarray(scene.crop((190, 10, 370, 190))), cv2.COLOR_RGB2BGR)
     found = {"astronaut": astronaut, "mirrored": astronaut[:, ::-1]}
     found |= {emotion: cv2.cvtColor(draw_face(emotion, rng), cv2.COLOR_GRAY2BGR) for emotion in ("happy", "angry")}
-    return {name: cv2.resize(head, (HEAD_PX, HEAD_PX), interpolation=cv2.INTER_CUBIC) for name, head in found.items()}
+    size = (HEAD_PX, HEAD_PX)
+    return {
+        name: np.asarray(cv2.resize(head, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+        for name, head in found.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,14 @@ class Crossing:
 @functools.cache
 def _ground() -> Picture:
     noise = np.random.default_rng(1).integers(90, 150, (HEIGHT, WIDTH, 3)).astype(np.uint8)
-    return cv2.GaussianBlur(noise, (9, 9), 0)
+    return np.asarray(cv2.GaussianBlur(noise, (9, 9), 0), np.uint8)
 
 
 @functools.cache
 def _oval() -> Picture:
-    return cv2.ellipse(np.zeros((HEAD_PX, HEAD_PX), np.uint8), (HEAD_PX // 2,) * 2, (84, 98), 0, 0, 360, 255, -1)
+    oval = np.zeros((HEAD_PX, HEAD_PX), np.uint8)
+    cv2.ellipse(oval, (HEAD_PX // 2,) * 2, (84, 98), 0, 0, 360, 255, -1)
+    return oval
 
 
 def _paste(picture: Picture, head: Picture, place: Point) -> None:
@@ -85,6 +91,6 @@ def seen(crossing: Crossing, picture: Picture, places: tuple[Point, Point], rng:
         box = PixelBox(round(a), round(b), round(c - a), round(d - b))
         crop = picture[box.y : box.y + box.height, max(box.x, 0) : box.x + box.width]
         grey = cv2.resize(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), (48, 48), interpolation=cv2.INTER_AREA)
-        found.append(Face(box, 0.9, (1 / len(EMOTIONS),) * len(EMOTIONS), grey))
+        found.append(Face(box, 0.9, (1 / len(EMOTIONS),) * len(EMOTIONS), np.asarray(grey, np.uint8)))
     order = rng.permutation(len(found))
     return [found[number] for number in order]

@@ -72,7 +72,7 @@ def film(scene: Image.Image, tmp_path: Path) -> Path:
 
 
 def stream_video(*arguments: object, status: int = 0) -> str:
-    command = [sys.executable, ROOT / "examples/stream_video.py", *map(str, arguments)]
+    command = [sys.executable, str(ROOT / "examples/stream_video.py"), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr
     return done.stdout + done.stderr

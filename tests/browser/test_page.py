@@ -6,6 +6,7 @@ import re
 import socket
 import time
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -60,7 +61,7 @@ def test_the_camera_shows_a_box_over_the_face_and_honest_numbers(page: Page, com
     overlaps = []
     for _ in range(3):
         picture = shown_picture(page)
-        found = HaarDetector(640).detect(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), 0.5)
+        found = HaarDetector(640).detect(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), np.uint8), 0.5)
         if found:
             box = found[0].box
             overlaps.append(overlap(drawn_box(page), (box.x, box.y, box.x + box.width, box.y + box.height)))
@@ -201,7 +202,9 @@ def test_everything_is_reached_and_used_by_keyboard(page: Page) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_axe_finds_no_serious_fault(scheme: str, width: int, with_camera: Browser, server: str) -> None:
+def test_axe_finds_no_serious_fault(
+    scheme: Literal["light", "dark"], width: int, with_camera: Browser, server: str
+) -> None:
     context = with_camera.new_context(
         viewport={"width": width, "height": 850}, color_scheme=scheme, permissions=["camera"], bypass_csp=True
     )

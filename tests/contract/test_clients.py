@@ -67,8 +67,15 @@ def test_a_generated_client_is_complete_and_reads_answers_and_problems(
     folder = description.parent
     (folder / "config.yml").write_text("post_hooks: []\n")
     (folder / "photo.jpg").write_bytes(jpeg)
-    generate = [BIN / "openapi-python-client", "generate", "--meta", "none", "--fail-on-warning"]
-    paths = ["--path", description, "--output-path", folder / "client", "--config", folder / "config.yml"]
+    generate: list[str | Path] = [BIN / "openapi-python-client", "generate", "--meta", "none", "--fail-on-warning"]
+    paths: list[str | Path] = [
+        "--path",
+        description,
+        "--output-path",
+        folder / "client",
+        "--config",
+        folder / "config.yml",
+    ]
     done = subprocess.run([*generate, *paths], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     done = subprocess.run(

@@ -55,7 +55,10 @@ def test_who_publishes_the_api_must_set_a_key() -> None:
     class Loader(yaml.SafeLoader):
         """Reads Compose's own tag, which replaces a list instead of adding to it."""
 
-    Loader.add_constructor("!override", lambda loader, node: ("override", loader.construct_sequence(node)))
+    def override(loader: Loader, node: yaml.SequenceNode) -> tuple[str, list[str]]:
+        return "override", loader.construct_sequence(node)
+
+    Loader.add_constructor("!override", override)
     api = yaml.load((ROOT / "docker-compose.public.yml").read_text(), Loader)["services"]["api"]  # noqa: S506 # it is safe
     how, ports = api["ports"]
     assert how == "override"

@@ -126,8 +126,8 @@ def test_promtool_accepts_configuration_rules_and_metrics(service: tuple[str, in
         done = subprocess.run([promtool, "check", *arguments], cwd=DEPLOY, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     metrics = urllib.request.urlopen(f"{service[0]}/metrics", timeout=10).read()
-    done = subprocess.run([promtool, "check", "metrics"], input=metrics, capture_output=True, check=False)
-    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+    checked = subprocess.run([promtool, "check", "metrics"], input=metrics, capture_output=True, check=False)
+    assert checked.returncode == 0, checked.stdout.decode() + checked.stderr.decode()
 
 
 def test_each_alert_fires_on_the_fault_that_it_is_for() -> None:

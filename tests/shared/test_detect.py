@@ -39,7 +39,7 @@ def test_finds_the_one_face(detector: Detector, picture: np.ndarray) -> None:
 
 def test_a_picture_larger_than_the_search_size_keeps_its_pixels(detector: Detector, picture: np.ndarray) -> None:
     large = cv2.resize(picture, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
-    assert overlap(corners(detector.detect(large, 0.6)[0], scale=4), SCENE_FACE) > 0.6
+    assert overlap(corners(detector.detect(np.asarray(large, np.uint8), 0.6)[0], scale=4), SCENE_FACE) > 0.6
 
 
 def test_the_largest_face_comes_first(detector: Detector, picture: np.ndarray) -> None:
@@ -71,10 +71,10 @@ def test_yunet_answers_as_opencv_does_within_a_pixel(
 ) -> None:
     picture = cv2.cvtColor(np.asarray(scene.crop((140, 0, 460, 240)).resize(size)), cv2.COLOR_RGB2BGR)
     reference = cv2.FaceDetectorYN.create(str(yunet_model), "", size, 0.6, 0.3, 500).detect(picture)[1]
-    found = open_yunet(yunet_model, max_side_px=1024).detect(picture, 0.6)
+    found = open_yunet(yunet_model, max_side_px=1024).detect(np.asarray(picture, np.uint8), 0.6)
     assert len(found) == len(reference) == 1
     for detection, row in zip(found, reference, strict=True):
-        box, points = detection.box, np.ravel(detection.landmarks)
+        box, points = detection.box, np.ravel(np.array(detection.landmarks))
         assert np.abs(np.array([box.x, box.y, box.width, box.height, *points]) - row[:14]).max() < 1
         assert detection.confidence == pytest.approx(row[14], abs=0.01)
 
@@ -94,7 +94,7 @@ def test_landmarks_say_to_which_side_a_head_is_turned(yunet_model: Path, picture
 
     def roll_deg(clockwise_deg: int) -> float:
         turn = cv2.getRotationMatrix2D((280, 110), -clockwise_deg, 1)
-        roll_deg = detector.detect(cv2.warpAffine(picture, turn, (640, 480)), 0.6)[0].roll_deg
+        roll_deg = detector.detect(np.asarray(cv2.warpAffine(picture, turn, (640, 480)), np.uint8), 0.6)[0].roll_deg
         assert roll_deg is not None
         return roll_deg
 
@@ -110,7 +110,7 @@ def test_haar_finds_no_landmarks(picture: np.ndarray) -> None:
 def test_two_hundred_faces_are_all_found(yunet_model: Path, picture: np.ndarray) -> None:
     left, top, right, bottom = SCENE_FACE
     face = cv2.resize(picture[top - 20 : bottom + 20, left - 20 : right + 20], (64, 64))
-    crowd = np.tile(face, (10, 20, 1))
+    crowd = np.tile(np.asarray(face, np.uint8), (10, 20, 1))
     assert len(open_yunet(yunet_model, max_side_px=1280).detect(crowd, 0.6)) == 200
 
 
@@ -142,6 +142,6 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path: Path, yunet_model: Path) 
 def test_a_face_that_fills_the_picture_is_found(detector: Detector, picture: np.ndarray) -> None:
     left, top, right, bottom = SCENE_FACE
     close = cv2.resize(picture[top - 2 : bottom + 2, left - 2 : right + 2], None, fx=3, fy=3)
-    (found,) = detector.detect(close, min_confidence=0.6)
+    (found,) = detector.detect(np.asarray(close, np.uint8), min_confidence=0.6)
     whole = (0, 0, close.shape[1], close.shape[0])
     assert overlap(corners(found), whole) > 0.6

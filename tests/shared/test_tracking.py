@@ -133,7 +133,7 @@ def test_nine_of_ten_crossings_keep_both_ids(scene: Image.Image) -> None:
     grid = itertools.product(PAIRS, (1.5, 3, 5), (0, 60), (5, 15), (0, 1))
     crossings = [Crossing(*values) for values in grid]
     rng = np.random.default_rng(2)
-    lost = [one for one in crossings if not kept(one, scene, lambda *frame, one=one: seen(one, *frame, rng))]
+    lost = [one for one in crossings if not kept(one, scene, lambda p, t, one=one: seen(one, p, t, rng))]
     assert len(lost) <= len(crossings) / 10, lost
 
 
@@ -172,7 +172,12 @@ def head(name: str, scene: Image.Image, turn_deg: float = 0, grow: float = 1) ->
     """The face of one of the heads, turned and grown a little, always in the same place."""
     matrix = cv2.getRotationMatrix2D((100, 100), turn_deg, grow)
     grey = cv2.cvtColor(cv2.warpAffine(heads(scene)[name], matrix, (200, 200)), cv2.COLOR_BGR2GRAY)
-    return Face(PixelBox(100, 100, 130, 130), 0.9, (1 / 7,) * 7, cv2.resize(grey[30:170, 30:170], (48, 48)))
+    return Face(
+        PixelBox(100, 100, 130, 130),
+        0.9,
+        (1 / 7,) * 7,
+        np.asarray(cv2.resize(grey[30:170, 30:170], (48, 48)), np.uint8),
+    )
 
 
 def test_a_face_that_nods_keeps_its_id(scene: Image.Image) -> None:

@@ -3,8 +3,10 @@
 import base64
 import re
 from collections.abc import Callable
+from typing import cast
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -134,14 +136,14 @@ def test_a_failure_of_our_own_is_500_and_logged_once_with_its_inside(
         def detect(self, *_: object) -> None:
             raise RuntimeError("secret inside")
 
-    service = client.app.state.service
+    service = cast(FastAPI, client.app).state.service
     object.__setattr__(service.analyzer, "detector", Broken())
     with caplog.at_level("ERROR"):
         response = client.post("/predict", content=jpeg, headers=JPEG)
     problem = assert_problem(response, 500, "internal")
     assert "secret" not in response.text
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert record.request_id == problem["request_id"]
+    assert record.__dict__["request_id"] == problem["request_id"]
     assert "secret inside" in str(record.exc_info)
     batch = client.post("/predict/batch", files=[("files", jpeg), ("files", b"text")])
     assert [result["status"] for result in batch.json()["results"]] == [500, 415]

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -28,7 +29,7 @@ def small(settings: Settings) -> Iterator[TestClient]:
         yield client
 
 
-def problem(client: TestClient, path: str, **request: object) -> tuple[int, str, str]:
+def problem(client: TestClient, path: str, **request: Any) -> tuple[int, str, str]:
     answer = client.post(path, **request).json()
     return answer["status"], answer["code"], answer["detail"]
 
@@ -40,7 +41,7 @@ def test_sizes_are_told_as_people_read_them() -> None:
 @pytest.mark.parametrize("form", [True, False])
 def test_an_upload_that_is_too_large_is_told_both_numbers(form: bool, small: TestClient) -> None:
     body = b"\xff" * (LIMIT + 200_000)
-    request = {"files": {"file": body}} if form else {"content": body}
+    request: dict[str, Any] = {"files": {"file": body}} if form else {"content": body}
     status, code, detail = problem(small, "/predict", **request)
     assert (status, code) == (413, "payload_too_large")
     assert detail.startswith("The upload is 3.2 MB; at most 3 MB are allowed.")

@@ -78,7 +78,12 @@ def test_an_error_reaches_its_caller_and_frees_the_place() -> None:
 def test_closing_lets_what_waits_finish() -> None:
     async def scenario() -> None:
         workers, done = Workers(threads=1, queue_size=4), []
-        jobs = [asyncio.ensure_future(workers.run(lambda n=n: (time.sleep(0.05), done.append(n)))) for n in range(3)]
+
+        def work(number: int) -> None:
+            time.sleep(0.05)
+            done.append(number)
+
+        jobs = [asyncio.ensure_future(workers.run(functools.partial(work, number))) for number in range(3)]
         await asyncio.sleep(0.01)
         await asyncio.to_thread(workers.close)
         await asyncio.gather(*jobs)

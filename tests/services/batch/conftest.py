@@ -39,7 +39,7 @@ class SquareDetector:
         rows, columns = np.nonzero(image.max(axis=2) > BRIGHT)
         if len(rows) == 0:
             return []
-        box = Box(columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1)
+        box = Box(columns.min(), rows.min(), float(np.ptp(columns)) + 1, float(np.ptp(rows)) + 1)
         return [Detection(box, float(image.max()) / 255)]
 
 

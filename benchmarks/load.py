@@ -12,18 +12,26 @@ from pathlib import Path
 from benchmarks.client import Outcome, closed_loop, open_loop, percentiles, request, run_loop
 from benchmarks.scenes import pictures, scene_jpeg
 from benchmarks.server import memory_mb, server
-from services.api.service import analyzer_of
+from services.api.cpus import available_cpus
+from services.api.service import assembly_of
 from services.api.settings import Settings
-from services.api.workers import available_cpus
-from shared.analyzer import Options
+from services.api.worker import open_and_check
+from shared.analyzer import Analyzer, Options
 
 CLIENTS = (1, 2, 4, 16, 64)
 TURNS = 3
 
 
+def opened_analyzer() -> Analyzer:
+    """The analyzer that a worker of the service has."""
+    analyzer, answer = open_and_check(assembly_of(Settings()))
+    assert analyzer is not None, answer
+    return analyzer
+
+
 def bare(images: Sequence[bytes], threads: int, seconds: float) -> float:
     """Images a second of the pipeline alone, called by so many threads."""
-    analyzer, done, end = analyzer_of(Settings()), [0] * threads, time.perf_counter() + seconds
+    analyzer, done, end = opened_analyzer(), [0] * threads, time.perf_counter() + seconds
 
     def work(number: int) -> None:
         while time.perf_counter() < end:
@@ -154,7 +162,7 @@ def main() -> None:
     options = parser.parse_args()
     images = pictures(options.photos)
     threads = Settings().workers or available_cpus()
-    analyzer = analyzer_of(Settings())
+    analyzer = opened_analyzer()
     print(f"{len(images)} pictures, {analyzer.detector.name}, {threads} workers, {os.cpu_count()} CPUs with the client")
     with server() as url:
         closed_loop(url, [request("/predict", images[0])], 4, 1)

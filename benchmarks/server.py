@@ -47,5 +47,5 @@ def metric(url: str, name: str, **labels: str) -> float:
 
 
 def memory_mb(url: str) -> float:
-    """Resident memory of the server in megabytes."""
-    return metric(url, "process_resident_memory_bytes") / 1e6
+    """Resident memory of the server and its workers in megabytes."""
+    return (metric(url, "process_resident_memory_bytes") + metric(url, "mien_workers_memory_bytes")) / 1e6

@@ -18,8 +18,8 @@ from websockets.asyncio.client import connect
 from benchmarks.pipeline import milliseconds
 from benchmarks.scenes import scene_jpeg
 from benchmarks.server import memory_mb, metric, server
+from services.api.cpus import available_cpus
 from services.api.settings import Settings
-from services.api.workers import available_cpus
 from shared.analyzer import Analyzer, Options
 from shared.assembly import open_analyzer
 from shared.boxes import Box, intersection_over_union

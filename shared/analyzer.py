@@ -1,7 +1,7 @@
 """The whole way, from the bytes of an image to the emotions of its faces."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -94,15 +94,15 @@ class Analyzer:
     detector: Detector
     limits: ImageLimits
 
-    def analyze(self, data: bytes, options: Options) -> Analysis:
-        """Faces in one encoded image, largest first, each with seven probabilities.
+    def analyze(self, data: bytes, options: Options, reserve: Callable[[int], None] = lambda _: None) -> Analysis:
+        """Faces in one encoded image, largest first, each with seven probabilities. `reserve` is that of `decode`.
 
-        Raises UndecodableImage, UnsupportedImage, ImageTooLarge or ImageTooSmall, and what `check` raises; an image
-        without a face gives an Analysis without faces.
+        Raises UndecodableImage, UnsupportedImage, ImageTooLarge, ImageTooSmall or OutOfMemory, and what `check` raises; an
+        image without a face gives an Analysis without faces.
         """
         clock = _Clock()
         with clock.stage("decode"):
-            picture = decode(data, self.limits)
+            picture = decode(data, self.limits, reserve)
         analysis = self.read(picture, options)
         return replace(analysis, timings_s=clock.seconds | analysis.timings_s)
 

@@ -77,6 +77,17 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
     return Settings(model=SHIPPED_MODEL, detector="haar", workers=2)
 
 
+@contextmanager
+def application() -> Iterator[TestClient]:
+    """The application, started with the shipped model and Haar, whatever this machine's environment says."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith("MIEN_")]:
+            environment.delenv(name)
+        settings = Settings(model=SHIPPED_MODEL, detector="haar", workers=2)
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client
+
+
 @pytest.fixture
 def client(settings: Settings) -> Iterator[TestClient]:
     """The application, started with the shipped model."""
@@ -107,6 +118,11 @@ def assert_problem(response: Any, status: int, code: str) -> dict[str, Any]:
     return dict(problem)
 
 
+def faulty(fault: str) -> list[str]:
+    """The command of a worker with a fault of tests/fake_worker.py."""
+    return [sys.executable, "-m", "tests.fake_worker", fault]
+
+
 @contextmanager
 def running_process(
     stderr: int | IO[str] = subprocess.DEVNULL, environment: dict[str, str] | None = None, **settings: object
@@ -134,13 +150,12 @@ def running_process(
         server.terminate()
         status = server.wait(timeout=30)
         watchdog.cancel()
-        if server.stdout is not None:
-            server.stdout.close()
+        server.stdout.close()
     assert status == 0
 
 
 @contextmanager
-def running_server(**settings: Any) -> Iterator[str]:
+def running_server(**settings: object) -> Iterator[str]:
     """The URL of a running service with these settings."""
     with running_process(**settings) as (url, _):
         yield url
@@ -156,7 +171,7 @@ def shipped_golden(manifest: ModelManifest) -> npt.NDArray[np.float32]:
     """(7,) what a model says of its golden face unless asked otherwise."""
     name = manifest.default_answer
     natural = np.array([manifest.answers[name].golden], np.float32)
-    return np.asarray(Choices.of(manifest).weighed(natural, name, None)[0])
+    return Choices.of(manifest).weighed(natural, name, None)[0]
 
 
 @pytest.fixture

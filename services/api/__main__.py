@@ -9,12 +9,12 @@ from pydantic import ValidationError
 
 from services.api import logs
 from services.api.server import Server
-from services.api.settings import PREFIX, Settings, unknown_settings
+from services.api.settings import PREFIX, Settings, undecodable_settings, unknown_settings
 
 
 def main() -> int:
     """Serve until stopped; 2, with a line per invalid setting, if there is one."""
-    faults = [f"error: {line}" for line in unknown_settings()]
+    faults = [f"error: {line}" for line in (*unknown_settings(), *undecodable_settings())]
     try:
         settings = Settings()
     except ValidationError as error:

@@ -1,21 +1,21 @@
 """create_app(settings): routes, handlers and the lifespan that owns the service."""
 
-from collections.abc import AsyncIterator, Iterator, MutableMapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Final
 
-import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from prometheus_client import start_http_server
 
 from services.api import errors, openapi
-from services.api.middleware import CatchAll, RequestContext
+from services.api.middleware import CatchAll, ProblemsOnly, RequestContext
 from services.api.routes import health, metrics, model, page, predict, stream
 from services.api.service import Service
 from services.api.settings import Settings
 from services.api.telemetry import Telemetry
+from services.api.workers import COMMAND
 
 VERSION: Final = "0.2.0"  # of pyproject.toml; a test compares
 _DESCRIPTION: Final = """
@@ -25,17 +25,12 @@ one JSON message with faces that keep their `id`. See `docs/api.md`; the page at
 _UNTRACED: Final = ("/livez", "/readyz", "/healthz", "/metrics", "/web")
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application. Its model is loaded when it starts, not here."""
-    telemetry = Telemetry()
+def create_app(settings: Settings, command: Sequence[str] = COMMAND, wait_for_model: bool = True) -> FastAPI:
+    """The application. Its model is loaded when it starts, not here.
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.service = service = Service(settings, telemetry)
-        await anyio.to_thread.run_sync(service.load)
-        with _metrics_port(settings, telemetry):
-            yield
-        await service.close()
+    `command` starts a worker. With `wait_for_model`, the application has started when the model was loaded or refused.
+    """
+    telemetry = Telemetry()
 
     # The documentation page is served with its own scripts: it works offline, and nobody learns who reads it.
     app = FastAPIOffline(
@@ -43,7 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=VERSION,
         summary="Facial expressions: an image in, face boxes and seven probabilities out.",
         description=_DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=_lifespan(settings, telemetry, command, wait_for_model),
         redoc_url=None,
         generate_unique_id_function=openapi.operation_id,
         swagger_ui_parameters={"tryItOutEnabled": True},
@@ -62,9 +57,27 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
+def _lifespan(
+    settings: Settings, telemetry: Telemetry, command: Sequence[str], wait_for_model: bool
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """The life of the application: from loading its model to the end of its workers."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.service = service = Service(settings, telemetry, command)
+        loading = service.load()
+        if wait_for_model:
+            await loading
+        with _metrics_port(settings, telemetry):
+            yield
+        await service.close()
+
+    return lifespan
+
+
 def _add_middleware(app: FastAPI, settings: Settings, telemetry: Telemetry) -> None:
     """The last one added is the outermost: every answer gets an id, also those of CORS, and every error CORS headers."""
-    app.add_middleware(CatchAll)
+    app.add_middleware(CatchAll, stopping=lambda: app.state.service.draining)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -73,6 +86,7 @@ def _add_middleware(app: FastAPI, settings: Settings, telemetry: Telemetry) -> N
             allow_headers=["Content-Type", "X-API-Key", "Authorization", "X-Request-ID"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )
+    app.add_middleware(ProblemsOnly)
     app.add_middleware(RequestContext, telemetry=telemetry, draining=lambda: app.state.service.draining)
 
 

@@ -3,7 +3,10 @@
 Nothing else in the project knows HTTP status codes. A client never gets a traceback.
 """
 
+import json
 import logging
+import re
+import uuid
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -21,7 +24,9 @@ from services.api.faults import (
     NotReady,
     Overloaded,
     PayloadTooLarge,
+    RateLimited,
     SlowUpload,
+    TimedOut,
     Unauthorized,
     UnsupportedForm,
 )
@@ -67,9 +72,11 @@ _ANSWERS: Final[dict[type, Answer]] = {
     InvalidForm: Answer(422, "invalid_form"),
     InvalidParameter: Answer(422, "invalid_parameter"),
     ImageTooSmall: Answer(422, "image_too_small"),
+    RateLimited: Answer(429, "rate_limited", retry_after_s=1),
     NotReady: Answer(503, "not_ready", retry_after_s=5),
     OutOfMemory: Answer(503, "out_of_memory", retry_after_s=5),
     Overloaded: Answer(503, "overloaded", retry_after_s=1),
+    TimedOut: Answer(504, "timeout"),
 }
 DESCRIPTIONS: Final = {
     400: "The image is truncated or corrupt, or the body does not match its Content-Type.",
@@ -78,8 +85,10 @@ DESCRIPTIONS: Final = {
     413: "Too many bytes or pixels.",
     415: "Not a supported image format; the detail lists those that are.",
     422: "A parameter is invalid, or the request has no image.",
+    429: "More requests than allowed; Retry-After says when to try again.",
     500: "The service failed; its log has the request_id.",
     503: "The service is overloaded or not ready; Retry-After says when to try again.",
+    504: "The image was not done in time.",
 }
 
 
@@ -94,7 +103,26 @@ def problem(
     """An application/problem+json response."""
     request.state.error_code = code
     request_id = getattr(request.state, "request_id", "")
-    content: dict[str, Any] = {
+    content = _content(status, code, detail, request_id)
+    return JSONResponse(content, status, {"X-Request-ID": request_id, **(headers or {})}, MEDIA_TYPE)
+
+
+def raw_problem(status: int, code: str, detail: str) -> bytes:
+    """The same as the bytes of a whole answer, for a connection that has no request yet; it is closed afterwards."""
+    body = json.dumps(_content(status, code, detail, uuid.uuid4().hex)).encode()
+    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {MEDIA_TYPE}\r\n"
+    retry = "Retry-After: 1\r\n" if status == HTTPStatus.SERVICE_UNAVAILABLE else ""
+    return f"{head}{retry}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+
+
+def problem_of_status(request: Request, status: int, headers: dict[str, str]) -> JSONResponse:
+    """The problem for an error that a library has answered in its own words."""
+    phrase = HTTPStatus(status).phrase
+    return problem(request, status, _code_of(status), f"{phrase}.", headers)
+
+
+def _content(status: int, code: str, detail: str, request_id: str) -> dict[str, Any]:
+    return {
         "type": f"urn:mien:error:{code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
@@ -102,7 +130,12 @@ def problem(
         "code": code,
         "request_id": request_id,
     }
-    return JSONResponse(content, status, {"X-Request-ID": request_id, **(headers or {})}, MEDIA_TYPE)
+
+
+def _code_of(status: int) -> str:
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # Python's name for it depends on its version
+        return "range_not_satisfiable"
+    return re.sub("[^a-z]+", "_", HTTPStatus(status).phrase.lower())
 
 
 def install(app: FastAPI) -> None:
@@ -118,6 +151,13 @@ def unexpected(request: Request, error: Exception) -> JSONResponse:
     return problem(request, INTERNAL.status, INTERNAL.code, "The service failed; its log has the request_id.")
 
 
+def stopping(request: Request) -> JSONResponse:
+    """The answer to a request that the stop cut short."""
+    answer = _ANSWERS[NotReady]
+    headers = {"Retry-After": str(answer.retry_after_s)}
+    return problem(request, answer.status, answer.code, "The service is stopping.", headers)
+
+
 def log_fault(error: Exception, request_id: str) -> None:
     """Log a fault of the service itself, with its traceback."""
     _logger.error("request failed", exc_info=error, extra={"request_id": request_id})
@@ -129,7 +169,7 @@ async def _expected(request: Request, error: Exception) -> JSONResponse:
         return unexpected(request, error)
     headers = {}
     if answer.retry_after_s:
-        headers["Retry-After"] = str(answer.retry_after_s)
+        headers["Retry-After"] = str(getattr(error, "retry_after_s", answer.retry_after_s))
     if answer.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return problem(request, answer.status, answer.code, str(error), headers)
@@ -162,4 +202,4 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         detail = "There is nothing at this path; see /docs. /stream is a WebSocket."
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         detail = f"This path does not accept {request.method}; use {headers.get('Allow', 'another method')}."
-    return problem(request, status, phrase.lower().replace(" ", "_"), detail, headers)
+    return problem(request, status, _code_of(status), detail, headers)

@@ -2,17 +2,21 @@
 
     MienError
     ├── ImageError, ModelError, …   raised by the pipeline, see shared/errors.py
-    └── ServiceError
-        ├── BadForm                 a body that does not match its Content-Type
-        ├── Unauthorized            no API key, or a wrong one
-        ├── SlowUpload              the upload stalled
-        ├── PayloadTooLarge         more bytes than allowed
-        ├── UnsupportedForm         a Content-Type that cannot carry the images
-        ├── MissingImage            a form without the field, JSON without the key
-        ├── InvalidForm             a form with other fields or more files than allowed
-        ├── InvalidParameter        query parameters that contradict each other
-        ├── NotReady                no model can be served
-        └── Overloaded              the queue or the upload capacity is full
+    ├── ServiceError
+    │   ├── BadForm                 a body that does not match its Content-Type
+    │   ├── Unauthorized            no API key, or a wrong one
+    │   ├── SlowUpload              the upload stalled
+    │   ├── PayloadTooLarge         more bytes than allowed
+    │   ├── UnsupportedForm         a Content-Type that cannot carry the images
+    │   ├── MissingImage            a form without the field, JSON without the key
+    │   ├── InvalidForm             a form with other fields or more files than allowed
+    │   ├── InvalidParameter        query parameters that contradict each other
+    │   ├── NotReady                no model can be served
+    │   ├── Overloaded              the queue or the upload capacity is full
+    │   ├── RateLimited             more requests than allowed in this time
+    │   └── TimedOut                the image was not done in time
+    └── WorkerFault                 a worker failed at the image; the message is its traceback
+        └── WorkerDied              a worker process ended at the image
 
 None of them knows HTTP: errors.py maps each to a status.
 """
@@ -62,3 +66,23 @@ class NotReady(ServiceError):
 
 class Overloaded(ServiceError):
     """The queue or the upload capacity is full."""
+
+
+class RateLimited(ServiceError):
+    """More requests than allowed in this time; `retry_after_s` says when there may be another."""
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TimedOut(ServiceError):
+    """The image was not done in time, waiting and work together."""
+
+
+class WorkerFault(MienError):
+    """A worker failed at the image in a way that we did not expect; the message is its traceback."""
+
+
+class WorkerDied(WorkerFault):
+    """A worker process ended while it worked on the image."""

@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
+import select
 import sys
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TextIO, TypeAlias
 
 LogFormat: TypeAlias = Literal["auto", "json", "text"]
 # What every record has; the rest is what a caller passed as `extra`.
@@ -38,12 +40,75 @@ class TextLines(logging.Formatter):
         return super().formatMessage(record) + (f"  {extras}" if extras else "")
 
 
+class NeverBlocking(logging.StreamHandler[TextIO]):
+    """Writes to stderr what fits into it now: a pipe that nobody reads must not stop the service.
+
+    Lines that find it full are dropped, and their number is told when there is room again.
+    """
+
+    _dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            descriptor = self.stream.fileno()
+        except (OSError, ValueError):  # not a file
+            super().emit(record)
+            return
+        try:
+            if self._dropped and _write(
+                descriptor, f"{self._dropped} lines of the log were dropped: stderr was full.\n"
+            ):
+                self._dropped = 0
+            self._dropped += not _write(descriptor, self.format(record) + "\n")
+        except Exception:
+            self.handleError(record)
+
+
+def _write(descriptor: int, text: str) -> bool:
+    """Write `text` as far as that does not block; whether all of it was written."""
+    data, poll = text.encode(errors="backslashreplace"), select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    for start in range(0, len(data), select.PIPE_BUF):  # so much fits into a pipe that is ready
+        events = poll.poll(0)
+        if not events or events[0][1] & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
+            return False
+        try:
+            os.write(descriptor, data[start : start + select.PIPE_BUF])
+        except OSError:  # a full disk
+            return False
+    return True
+
+
+class OncePerSecond(logging.Filter):
+    """Lets a warning or an error with the same words through once in a second; a flood is one line with its number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING or record.name == "mien.access":
+            return True
+        key = (record.name, str(record.msg))
+        since, repeated = self._seen.get(key, (0.0, 0))
+        if record.created - since < 1:
+            self._seen[key] = (since, repeated + 1)
+            return False
+        if len(self._seen) > 1000:
+            self._seen.clear()
+        self._seen[key] = (record.created, 0)
+        if repeated:
+            record.repeated = repeated
+        return True
+
+
 def configure(log_format: LogFormat, level: str) -> None:
     """Send every logger's lines to stderr in one form; auto is text at a terminal and JSON elsewhere."""
     as_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
-    handler = logging.StreamHandler()
+    handler = NeverBlocking()
     handler.setFormatter(TextLines() if as_text else JsonLines())
     handler.addFilter(_has_no_address)
+    handler.addFilter(OncePerSecond())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 

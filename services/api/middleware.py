@@ -1,5 +1,6 @@
 """Around every request: its id, its duration, its log line, its metrics, and an answer to unexpected errors."""
 
+import asyncio
 import logging
 import re
 import time
@@ -11,7 +12,7 @@ from urllib.parse import quote
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.api.errors import unexpected
+from services.api.errors import MEDIA_TYPE, problem_of_status, stopping, unexpected
 from services.api.telemetry import Telemetry
 
 _VALID_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -63,7 +64,7 @@ class RequestContext:
         code = state.get("error_code") or ("disconnected" if status == CLIENT_CLOSED_REQUEST else "internal")
         if status >= 400:
             self._telemetry.errors.labels(code).inc()
-        if code in ("overloaded", "not_ready", "unauthorized"):
+        if code in ("overloaded", "not_ready", "unauthorized", "rate_limited"):
             self._telemetry.rejected.labels(code).inc()
         if not _logger.isEnabledFor(logging.INFO):
             return
@@ -78,11 +79,46 @@ class RequestContext:
         _logger.info("%s %s", scope["method"], quote(scope["path"]), extra=details)
 
 
-class CatchAll:
-    """Answers unexpected errors with a problem, and logs each once, with the request's id."""
+class ProblemsOnly:
+    """Answers errors that libraries tell in words of their own (refused preflights, odd ranges) with a problem."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        replaced = False
+
+        async def send_problem(message: Message) -> None:
+            nonlocal replaced
+            if message["type"] == "http.response.start" and message["status"] >= 400 and not _is_problem(message):
+                replaced = True
+                # The library's own headers stay, such as Content-Range, Allow and those of CORS.
+                headers = {
+                    name.decode("latin-1"): value.decode("latin-1")
+                    for name, value in message["headers"]
+                    if name.lower() not in (b"content-type", b"content-length")
+                }
+                await problem_of_status(Request(scope), message["status"], headers)(scope, receive, send)
+            elif not replaced:
+                await send(message)
+
+        await self._app(scope, receive, send_problem)
+
+
+def _is_problem(message: Message) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.startswith(MEDIA_TYPE.encode()) for name, value in message["headers"]
+    )
+
+
+class CatchAll:
+    """Answers unexpected errors, and the end of the service, with a problem; logs each error once, with its id."""
+
+    def __init__(self, app: ASGIApp, stopping: Callable[[], bool] = lambda: False) -> None:
+        self._app, self._stopping = app, stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -99,6 +135,12 @@ class CatchAll:
             await self._app(scope, receive, watched)
         except ClientDisconnect:
             raise
+        except asyncio.CancelledError:
+            if started_answer or not self._stopping():
+                raise
+            # The stop has waited long enough: whoever waits still is told so.
+            response = stopping(Request(scope))
+            await response(scope, receive, send)
         except Exception as error:
             response = unexpected(Request(scope), error)
             if started_answer:  # too late for a problem: close the connection

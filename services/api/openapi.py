@@ -10,8 +10,9 @@ from fastapi.routing import APIRoute
 from PIL import Image
 
 from services.api.errors import DESCRIPTIONS, MEDIA_TYPE
+from services.api.forms import ImageJson
 from services.api.schemas import Problem
-from services.api.upload import FIELD, FILES, ImageJson
+from services.api.upload import FIELD, FILES
 
 OCTETS: Final = "application/octet-stream"
 _BINARY: Final = {"type": "string", "format": "binary"}

@@ -43,6 +43,12 @@ def is_key(candidate: str, keys: Iterable[str]) -> bool:
     return any([hmac.compare_digest(candidate.encode(), key.encode()) for key in keys])  # noqa: C419 # compares all of them
 
 
+def presented_key(connection: HTTPConnection, keys: tuple[str, ...]) -> str:
+    """The valid key of a request; '' where it has none, or where none is needed."""
+    key = _presented(connection)
+    return key if keys and is_key(key, keys) else ""
+
+
 def _presented(connection: HTTPConnection) -> str:
     if key := connection.headers.get("x-api-key"):
         return _as_sent(key)
@@ -79,6 +85,7 @@ def origin_allowed(connection: HTTPConnection, allowed: Iterable[str]) -> bool:
 async def _authorized(
     request: Request, service: ServiceDep, _header: Annotated[Any, _HEADER], _bearer: Annotated[Any, _BEARER]
 ) -> None:
+    service.rates.count(presented_key(request, service.settings.keys), request.client.host if request.client else "")
     found = access(request, service.settings.keys)
     if found is Access.MISSING:
         raise Unauthorized("This service needs an API key, as X-API-Key or Authorization: Bearer.")

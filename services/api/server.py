@@ -1,17 +1,26 @@
 """uvicorn with our limits: prints where it listens, and stops without losing accepted requests."""
 
 import asyncio
+import contextlib
+import os
+import resource
 import signal
 import socket
-from typing import Final
+import threading
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import uvicorn
 
 from services.api.app import create_app
+from services.api.connections.guard import Guard
+from services.api.connections.http import HttpConnection
+from services.api.connections.websocket import WebSocketConnection
 from services.api.service import Service
 from services.api.settings import Settings
 
 _SESSIONS_END_TIMEOUT_S: Final = 3.0
+_OWN_DESCRIPTORS: Final = 64  # sockets to workers, files of the page, the log
 _REQUESTS_END_TIMEOUT_S: Final = 20  # a stalled client must not keep the process running until it is killed
 
 
@@ -19,13 +28,16 @@ class Server(uvicorn.Server):
     """Serves the application of `settings`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._app = create_app(settings)
-        self._reloads: set[asyncio.Task[None]] = set()
+        self._app = create_app(settings, wait_for_model=False)
+        self._settings = settings
+        self._tasks: set[asyncio.Task[None]] = set()
         super().__init__(
             uvicorn.Config(
                 self._app,
                 host=settings.host,
                 port=settings.port,
+                http=self._http_connection,  # type: ignore[arg-type] # called as the class would be
+                ws=self._websocket_connection,  # type: ignore[arg-type] # as above
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=_REQUESTS_END_TIMEOUT_S,
@@ -36,26 +48,37 @@ class Server(uvicorn.Server):
             )
         )
 
+    def _http_connection(self, **arguments: Any) -> HttpConnection:
+        return HttpConnection(guard=self._guard, **arguments)
+
+    def _websocket_connection(self, **arguments: Any) -> WebSocketConnection:
+        return WebSocketConnection(guard=self._guard, **arguments)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, print where and with which model, and reload the model on SIGHUP."""
+        """Listen, reload the model on SIGHUP, and print where and with which model when it is loaded."""
+        self._guard = Guard(_connection_limit(self._settings.max_connections))
         await super().startup(sockets)
         if not self.started:
             return
+        self._guard.budget = self._service.budget
         if hasattr(signal, "SIGHUP"):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._begin_reload)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._service.load)
+        self._spawn(self._guard.run())
+        self._spawn(self._announce())
+
+    async def _announce(self) -> None:
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         everywhere = host in ("127.0.0.1", "0.0.0.0", "::", "::1")  # noqa: S104 # compared only
         url = f"http://{'localhost' if everywhere else host}:{port}"
-        print(f"Mien is listening: page {url}/  documentation {url}/docs", flush=True)
-        print(self._service.describe(), flush=True)
+        await self._service.load_attempted.wait()
+        announcement = f"Mien is listening: page {url}/  documentation {url}/docs\n{self._service.describe()}\n"
+        # Whoever reads stdout, or does not, has no influence on the service.
+        threading.Thread(target=_print, args=(announcement,), daemon=True).start()
 
-    def _begin_reload(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._reload())
-        self._reloads.add(task)  # the event loop keeps only weak references
-        task.add_done_callback(self._reloads.discard)
-
-    async def _reload(self) -> None:
-        await asyncio.to_thread(self._service.load)
+    def _spawn(self, work: "Coroutine[Any, Any, None]") -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)  # the event loop keeps only weak references
+        task.add_done_callback(self._tasks.discard)
 
     @property
     def _service(self) -> Service:
@@ -74,3 +97,19 @@ class Server(uvicorn.Server):
         while service.sessions and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.01)
         await super().shutdown(sockets)
+        for task in self._tasks:
+            task.cancel()
+
+
+def _print(text: str) -> None:
+    with contextlib.suppress(OSError):  # a full disk, or a pipe that nobody reads any more
+        os.write(1, text.encode())
+
+
+def _connection_limit(wanted: int) -> int:
+    """`wanted`, or as many as there are descriptors for beside those that the service needs itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = hard if hard != resource.RLIM_INFINITY else max(soft, wanted + _OWN_DESCRIPTORS)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, min(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OWN_DESCRIPTORS))

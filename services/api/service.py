@@ -2,93 +2,134 @@
 
 import asyncio
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Final
 
-import cv2
 import numpy as np
 
-from services.api.faults import NotReady, Overloaded
+from services.api.budget import Budget
+from services.api.cpus import available_cpus
+from services.api.faults import NotReady
+from services.api.jobs import Assembly, Done, Job, Ready
+from services.api.rates import Rates
 from services.api.schemas import prior_of
 from services.api.settings import Settings
 from services.api.telemetry import Telemetry
-from services.api.workers import Workers, available_cpus
-from shared.analyzer import Analysis, Analyzer, Options
-from shared.annotate import ImageKind, annotate, encode
+from services.api.workers import COMMAND, Lane, Workers
+from shared.analyzer import Analysis, Options
+from shared.annotate import ImageKind
 from shared.answers import Prior
-from shared.assembly import open_analyzer
+from shared.emotions import EMOTIONS
 from shared.errors import MienError
 from shared.manifest import ModelManifest
-from shared.pipeline.decode import ImageLimits, decode
+from shared.pipeline.classify import Choices
+from shared.pipeline.decode import ImageLimits
 
-T = TypeVar("T")
+_LOAD_TIMEOUT_S: Final = 60.0
+_MAX_STRANGERS: Final = 16
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An encoded image as it was sent, perhaps in base64 still."""
+
+    data: bytes
+    base64: bool = False
 
 
 @dataclass(slots=True)
 class Service:
-    """The state of the application. Without an analyzer it is not ready, and `reason` says why."""
+    """The state of the application. Without a model it is not ready, and `reason` says why. Use it on one event loop."""
 
     settings: Settings
     telemetry: Telemetry
+    command: Sequence[str] = COMMAND
+    budget: Budget = field(init=False)
     workers: Workers = field(init=False)
-    analyzer: Analyzer | None = None
+    rates: Rates = field(init=False)
+    served: Ready | None = None
     reason: str = "The model is loading."
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     draining: bool = False  # still answers, but wants no new clients
     sessions: int = 0
-    uploading: int = 0  # bytes of images being uploaded or analyzed
-    _loading: threading.Lock = field(default_factory=threading.Lock)
+    strangers: int = 0  # sessions that have not authenticated yet
+    load_attempted: asyncio.Event = field(default_factory=asyncio.Event)  # and it succeeded or failed
+    _load_wanted: bool = False
+    _loading: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
-        self.workers = Workers(self.settings.workers or available_cpus(), self.settings.queue_size)
-        self.telemetry.watch(self.workers)
+        settings = self.settings
+        self.budget = Budget(settings.max_pending_bytes)
+        count = settings.workers or available_cpus()
+        self.workers = Workers(count, settings.queue_size, settings.timeout_s, self.budget, self.command)
+        self.rates = Rates(settings.rate_limit)
+        self.telemetry.watch(self.workers, self.budget)
 
-    def load(self) -> None:
-        """Load, verify and warm up the model, then serve it in place of the current one.
+    def load(self) -> "asyncio.Task[None]":
+        """Load, verify and warm up the model in new workers, then serve it in place of the current one.
 
-        If that fails, the current one stays; without one the service stays up, not ready, and says why.
+        If that fails, the current one stays; without one the service stays up, not ready, and says why. However often it
+        is asked while it loads, it loads once more.
         """
-        with self._loading:
-            started = time.perf_counter()
-            try:
-                analyzer = self._verified_analyzer()
-            except MienError as error:
-                self._refuse(str(error))
-                return
-            except Exception as error:  # libraries raise anything on a broken file; the current model must stay
-                self._refuse(f"The model fails to load: {error!r}", exc_info=error)
-                return
-            self.analyzer = analyzer
-            self.telemetry.served(analyzer, time.perf_counter() - started)
-            self.telemetry.ready.set(0 if self.draining else 1)
-            model = analyzer.model
-            _logger.info("serving", extra={"model": model.name, "version": model.version, "detector": model.detector})
+        self._load_wanted = True
+        if self._loading is None or self._loading.done():
+            self._loading = asyncio.get_running_loop().create_task(self._load_while_wanted())
+        return self._loading
 
-    def _verified_analyzer(self) -> Analyzer:
-        cv2.setNumThreads(1)  # the workers share the cores
-        analyzer = analyzer_of(self.settings)
-        analyzer.check(_defaults(self.settings, analyzer.manifest))
-        warm_up(analyzer)
-        if self.analyzer is None:  # detectors are built per thread; after a swap, while serving
-            self.workers.on_each_thread(lambda: warm_up(analyzer))
-        return analyzer
+    async def _load_while_wanted(self) -> None:
+        while self._load_wanted:
+            self._load_wanted = False
+            await self._load()
+            self.load_attempted.set()
 
-    def _refuse(self, reason: str, exc_info: Exception | None = None) -> None:
+    async def _load(self) -> None:
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(_LOAD_TIMEOUT_S):
+                self.served = await self.workers.start(assembly_of(self.settings))
+        except MienError as error:
+            self._refuse(str(error))
+            return
+        except TimeoutError:
+            self._refuse(f"The model did not load within {_LOAD_TIMEOUT_S:g} s.")
+            return
+        except OSError as error:
+            self._refuse(f"No worker can be started: {error}")
+            return
+        self.telemetry.served(self.served, time.perf_counter() - started)
+        self.telemetry.ready.set(0 if self.draining else 1)
+        model = self.served.model
+        _logger.info("serving", extra={"model": model.name, "version": model.version, "detector": model.detector})
+
+    def _refuse(self, reason: str) -> None:
         self.reason = reason
         self.telemetry.model_loads.labels("failed").inc()
-        still = f"; still serving {self.analyzer.model.version}" if self.analyzer else ""
-        _logger.error("the model cannot be served%s: %s", still, reason, exc_info=exc_info)
+        still = f"; still serving {self.served.model.version}" if self.served else ""
+        _logger.error("the model cannot be served%s: %s", still, reason)
 
-    def ready(self) -> Analyzer:
-        """The analyzer that is served. Raises NotReady when there is none."""
-        if self.analyzer is None:
+    def ready(self) -> Ready:
+        """What is served. Raises NotReady when nothing is."""
+        if self.served is None:
             raise NotReady(self.reason)
-        return self.analyzer
+        return self.served
+
+    def check_health(self) -> Ready:
+        """As `ready`, and raises NotReady as well while no worker is running, or while the service stops."""
+        served = self.ready()
+        if self.draining:
+            raise NotReady("The service is stopping.")
+        if self.workers.alive == 0:
+            raise NotReady("No worker is running; new ones are being started.")
+        return served
+
+    def check_room(self, size: int) -> None:
+        """Raise Overloaded where a request of `size` bytes would find the queue or the memory full."""
+        self.workers.check_room()
+        self.budget.check(size)
 
     def defaults(self) -> Options:
         """What a request gets unless it asks otherwise. Raises NotReady."""
@@ -96,13 +137,15 @@ class Service:
 
     def check(self, options: Options) -> None:
         """Raise UnknownAnswer or UnusablePrior if the model cannot give what `options` ask for, or NotReady."""
-        self.ready().check(options)
+        choices = Choices.of(self.ready().manifest)
+        answer = choices.answer(options.answer)
+        choices.weighed(np.empty((0, len(EMOTIONS)), np.float32), answer, options.prior)
 
     def describe(self) -> str:
         """Which model and detector are served, or why none is, for the person who started the service."""
-        if self.analyzer is None:
+        if self.served is None:
             return f"NOT READY: {self.reason}"
-        model = self.analyzer.model
+        model = self.served.model
         hint = (
             "; `make yunet` fetches YuNet, which is faster and misses fewer faces" if model.detector == "haar" else ""
         )
@@ -120,49 +163,44 @@ class Service:
             self.telemetry.sessions.set(self.sessions)
 
     @contextmanager
-    def upload(self, size: int) -> Iterator[None]:
-        """Reserve `size` bytes while they are uploaded and analyzed. Raises Overloaded when there is no room."""
-        if self.uploading + size > self.settings.max_pending_bytes:
-            raise Overloaded(f"Upload capacity is full: {self.uploading:,} bytes are being uploaded or analyzed.")
-        self.uploading += size
+    def stranger(self) -> Iterator[bool]:
+        """Count a session that has not authenticated yet while the block lasts; whether there was room for it."""
+        room = self.strangers < _MAX_STRANGERS
+        self.strangers += room
         try:
-            yield
+            yield room
         finally:
-            self.uploading -= size
+            self.strangers -= room
 
-    async def analyze(self, data: bytes, options: Options, analyzer: Analyzer | None = None) -> Analysis:
-        """Analyze one encoded image on a worker, with `analyzer` where given and otherwise with the one served now.
+    async def analyze(self, image: Image, options: Options) -> Analysis:
+        """Analyze one encoded image on a worker. Raises ImageError, NotReady, Overloaded or TimedOut."""
+        return (await self._work(lambda: Job(image.data, options, base64=image.base64))).analysis
 
-        Raises ImageError, NotReady or Overloaded.
-        """
-        analyzer = analyzer or self.ready()
-        return (await self._work(lambda: (analyzer.analyze(data, options), None)))[0]
+    async def analyze_frame(self, take: Callable[[], bytes], options: Options) -> Analysis:
+        """As `analyze`, of what `take` returns when a worker is free; video waits apart from requests, and in turn."""
+        return (await self._work(lambda: Job(take(), options), Lane.SESSIONS)).analysis
 
     async def annotate(
-        self, data: bytes, options: Options, kind: ImageKind, points: bool = False
+        self, image: Image, options: Options, kind: ImageKind, points: bool = False
     ) -> tuple[Analysis, bytes]:
         """The analysis, and the image at full size with its faces drawn on it, with `points` their landmarks too. Raises as `analyze` does."""
-        analyzer = self.ready()
-        whole = replace(analyzer.limits, target_side_px=analyzer.limits.max_side_px)
+        done = await self._work(lambda: Job(image.data, options, kind, points, image.base64))
+        return done.analysis, done.picture
 
-        def work() -> tuple[Analysis, bytes]:
-            analysis = analyzer.analyze(data, options)
-            return analysis, encode(annotate(decode(data, whole).pixels, analysis.faces, points), kind)
+    async def _work(self, job: Callable[[], Job], lane: Lane = Lane.REQUESTS) -> Done:
+        """Have a job done, and record its analysis with the time it waited."""
+        self.ready()
+        submitted, waited = time.perf_counter(), 0.0
 
-        return await self._work(work)
-
-    async def _work(self, function: Callable[[], tuple[Analysis, T]]) -> tuple[Analysis, T]:
-        """Run `function` on a worker, and record its analysis with the time it waited."""
-        submitted = time.perf_counter()
-
-        def timed() -> tuple[Analysis, T]:
+        def timed() -> Job:
+            nonlocal waited
             waited = time.perf_counter() - submitted
-            analysis, more = function()
-            return replace(analysis, timings_s={"queue": waited, **analysis.timings_s}), more
+            return job()
 
-        analysis, more = await self.workers.run(timed)
+        done = await self.workers.run(timed, lane)
+        analysis = replace(done.analysis, timings_s={"queue": waited, **done.analysis.timings_s})
         self.telemetry.observe(analysis)
-        return analysis, more
+        return replace(done, analysis=analysis)
 
     def stop(self) -> None:
         """Stop being ready and end video sessions; accepted requests still finish. Call it on the event loop."""
@@ -171,20 +209,28 @@ class Service:
         self.telemetry.ready.set(0)
 
     async def close(self) -> None:
-        """Stop, and wait for accepted work to finish."""
+        """Stop, and end the workers, whatever they do."""
         self.stop()
-        await asyncio.to_thread(self.workers.close)
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
+        await self.workers.close()
 
 
-def analyzer_of(settings: Settings) -> Analyzer:
-    """The analyzer that `settings` describe, its model verified. Raises ModelError or DetectorError."""
-    return open_analyzer(
+def assembly_of(settings: Settings) -> Assembly:
+    """The analyzer that `settings` describe."""
+    return Assembly(
         settings.model,
         settings.detector,
         settings.detector_files,
-        ImageLimits(settings.max_image_pixels, settings.max_image_side_px, settings.detect_side_px),
-        providers=[name.strip() for name in settings.providers.split(",")],
-        mirror=settings.flip,
+        ImageLimits(
+            settings.max_image_pixels, settings.max_image_side_px, settings.detect_side_px, settings.image_kinds
+        ),
+        tuple(name.strip() for name in settings.providers.split(",")),
+        settings.flip,
+        settings.answer,
+        prior_of(settings.prior) if settings.prior else None,
+        settings.max_pending_bytes,
     )
 
 
@@ -199,11 +245,3 @@ def _defaults(settings: Settings, manifest: ModelManifest) -> Options:
         answer=answer,
         prior=prior_of(settings.prior) if settings.prior else prior,
     )
-
-
-def warm_up(analyzer: Analyzer) -> None:
-    """Analyze a generated picture once, so that the first request is not slow. Raises as `analyze` does."""
-    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
-    data = cv2.imencode(".png", noise)[1].tobytes()
-    analyzer.analyze(data, Options())
-    analyzer.analyze(data, Options(detect=False))

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
+from limits import parse
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -14,6 +15,7 @@ from services.api.schemas import prior_of
 from shared.answers import AnswerName
 from shared.assembly import MIEN_DETECTOR, YUNET_MODEL, DetectorChoice, DetectorFiles
 from shared.errors import UnusablePrior
+from shared.pipeline.formats.encoded import KINDS, Kind
 
 PREFIX: Final = "MIEN_"
 # What browsers send: scheme, host and port, in lower case, without the scheme's default port.
@@ -61,6 +63,17 @@ class Settings(BaseSettings):
     queue_size: Annotated[int, Field(ge=0, le=10_000)] = Field(
         32, description="Images that may wait for a worker; further ones get 503."
     )
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        10, description="Seconds that one image may take, waiting and work together; then it gets 504."
+    )
+    rate_limit: str = Field(
+        "",
+        description="Requests per key, or without one per address, as in 100/minute; further ones get 429. Unset: none.",
+    )
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        1000, description="Maximum number of connections at once; further ones get 503 and are closed."
+    )
+    formats: str = Field(",".join(KINDS), description="Image formats that are read, separated by commas.")
     max_upload_bytes: Annotated[int, Field(ge=1024)] = Field(
         10_000_000, description="Maximum size of an image file, in bytes."
     )
@@ -69,14 +82,15 @@ class Settings(BaseSettings):
         description="Maximum number of files in one /predict/batch; together at most four times MIEN_MAX_UPLOAD_BYTES.",
     )
     max_pending_bytes: Annotated[int, Field(ge=1024)] = Field(
-        200_000_000,
+        500_000_000,
         validate_default=True,
-        description="Maximum bytes of images being uploaded or analyzed at once, at least five times "
-        "MIEN_MAX_UPLOAD_BYTES; further requests get 503 before they are read.",
+        description="Memory, in bytes, that uploads, batches, frames and the decoding of large images share, at least five "
+        "times MIEN_MAX_UPLOAD_BYTES; further requests get 503 before they are read.",
     )
     # Pillow itself refuses above 178 million pixels.
     max_image_pixels: Annotated[int, Field(ge=256, le=178_000_000)] = Field(
-        50_000_000, description="Maximum size of an image, in pixels; decoding takes up to 8 bytes per pixel."
+        50_000_000,
+        description="Maximum size of an image, in pixels; docs/operations.md (Sizing) has the memory that decoding takes.",
     )
     max_image_side_px: Annotated[int, Field(ge=16, le=65_535)] = Field(
         16_384, description="Maximum side of an image, in pixels."
@@ -129,6 +143,24 @@ class Settings(BaseSettings):
             raise ValueError(f"one batch may need {LARGEST_REQUEST * limit:,}; allow at least that")
         return pending
 
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_a_rate(cls, rate: str) -> str:
+        try:
+            if rate:
+                parse(rate)
+        except ValueError:
+            raise ValueError("write it like 100/minute or 5/second") from None
+        return rate
+
+    @field_validator("formats")
+    @classmethod
+    def _are_known(cls, formats: str) -> str:
+        unknown = [name for name in _listed(formats.upper()) if name not in KINDS]
+        if unknown or not _listed(formats):
+            raise ValueError(f"choose from {', '.join(KINDS)}")
+        return formats
+
     @field_validator("metrics_port")
     @classmethod
     def _is_separate(cls, metrics_port: int | None, info: ValidationInfo) -> int | None:
@@ -174,6 +206,11 @@ class Settings(BaseSettings):
         return _listed(self.api_keys.get_secret_value())
 
     @property
+    def image_kinds(self) -> tuple[Kind, ...]:
+        """The image formats that are read."""
+        return tuple(kind for kind in KINDS if kind in _listed(self.formats.upper()))
+
+    @property
     def origins(self) -> tuple[str, ...]:
         """The origins allowed besides this host's own."""
         return _listed(self.allowed_origins)
@@ -181,6 +218,15 @@ class Settings(BaseSettings):
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def undecodable_settings() -> list[str]:
+    """A line for each MIEN_ variable whose value is not text."""
+    return [
+        f"{name} is not valid UTF-8."
+        for name, value in sorted(os.environ.items())
+        if name.upper().startswith(PREFIX) and not value.isascii() and value != value.encode(errors="replace").decode()
+    ]
 
 
 def unknown_settings() -> list[str]:

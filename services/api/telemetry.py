@@ -8,27 +8,41 @@ from opentelemetry import trace
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
 
-from shared.analyzer import STAGES, Analysis, Analyzer
+from services.api.jobs import Ready
+from shared.analyzer import STAGES, Analysis
 from shared.emotions import EMOTIONS
 
 # From a tiny image to a slow machine under load, in seconds.
 _LATENCY_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
 _STAGE_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.035, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _FACES_BUCKETS: Final = (0, 1, 2, 3, 5, 10, 20, 50)
-_REJECTIONS: Final = ("overloaded", "not_ready", "unauthorized", "sessions", "origin")
+_REJECTIONS: Final = ("overloaded", "not_ready", "unauthorized", "rate_limited", "sessions", "origin")
 
 
 class Load(Protocol):
     """The workers' load, read at each scrape."""
 
     @property
-    def threads(self) -> int: ...
+    def count(self) -> int: ...
 
     @property
     def busy(self) -> int: ...
 
     @property
     def waiting(self) -> int: ...
+
+    @property
+    def replaced(self) -> int: ...
+
+    @property
+    def memory_bytes(self) -> int: ...
+
+
+class Memory(Protocol):
+    """The shared budget, read at each scrape."""
+
+    @property
+    def used(self) -> int: ...
 
 
 class Telemetry:
@@ -132,17 +146,29 @@ class Telemetry:
         self.workers = Gauge("mien_workers", "Images that can be analyzed at once.", registry=self.registry)
         self.workers_busy = Gauge("mien_workers_busy", "Images being analyzed.", registry=self.registry)
         self.queue_depth = Gauge("mien_queue_depth", "Images waiting for a worker.", registry=self.registry)
+        self.replaced = Gauge(
+            "mien_workers_replaced", "Workers killed at a deadline or ended, and replaced.", registry=self.registry
+        )
+        self.workers_memory = Gauge(
+            "mien_workers_memory_bytes", "Resident memory of the worker processes together.", registry=self.registry
+        )
+        self.memory_used = Gauge(
+            "mien_pending_bytes", "Memory held by uploads, frames and decoding.", registry=self.registry
+        )
 
-    def watch(self, load: Load) -> None:
-        """Ask `load` at each scrape how busy the workers are."""
-        self.workers.set_function(lambda: load.threads)
+    def watch(self, load: Load, memory: Memory) -> None:
+        """Ask at each scrape how busy the workers are, and how much memory is held."""
+        self.workers.set_function(lambda: load.count)
         self.workers_busy.set_function(lambda: load.busy)
         self.queue_depth.set_function(lambda: load.waiting)
+        self.workers_memory.set_function(lambda: load.memory_bytes)
+        self.replaced.set_function(lambda: load.replaced)
+        self.memory_used.set_function(lambda: memory.used)
 
-    def served(self, analyzer: Analyzer, load_s: float) -> None:
+    def served(self, served: Ready, load_s: float) -> None:
         """Record which model and detector answer from now on."""
-        manifest = analyzer.manifest
-        self.model_info.info({"name": manifest.name, "version": manifest.version, "detector": analyzer.detector.name})
+        model = served.model
+        self.model_info.info({"name": model.name, "version": model.version, "detector": model.detector})
         self.model_load_seconds.set(load_s)
         self.model_loads.labels("ok").inc()
 

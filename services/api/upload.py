@@ -1,30 +1,27 @@
 """Reads the images of a request, in each form a client may send. Nothing is ever written to disk."""
 
 import asyncio
-import base64
-import binascii
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Final
 
-import anyio.to_thread
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import FormData
-from starlette.formparsers import MultiPartException, MultiPartParser
 
-from services.api.faults import BadForm, InvalidForm, MissingImage, PayloadTooLarge, SlowUpload, UnsupportedForm
-from services.api.service import Service
+from services.api.budget import Held
+from services.api.faults import InvalidForm, MissingImage, PayloadTooLarge, SlowUpload, UnsupportedForm
+from services.api.forms import Part, base64_of, parse_form
+from services.api.service import Image, Service
+from shared.pipeline.formats.read import looks_like_base64
 
 FIELD: Final = "file"
 FILES: Final = "files"  # of /predict/batch, repeated
 _FORM_OVERHEAD_BYTES: Final = 4096  # boundaries and headers around a file of a form
-_STALLED_AFTER_S: Final = 30.0  # a client that sends nothing for this long is dropped
-_FORMS: Final = (
-    f"Send multipart/form-data with the field '{FIELD}', or the image itself as the body, "
-    'or application/json {"image": "<base64 or data URI>"}.'
-)
+_PAUSE_S: Final = 20.0  # a client that sends nothing for this long is dropped
+# After the first seconds an upload must have come at this rate: a tenth of a bad mobile connection's.
+_GRACE_S: Final = 10.0
+_MIN_BYTES_PER_S: Final = 1000
+_UPLOAD_TIMEOUT_S: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,31 +32,28 @@ class _Limit:
     body: int
 
 
-class ImageJson(BaseModel):
-    """An image in JSON."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    image: Annotated[str, Field(description="The file in base64, or a data URI.")]
-
-
 @asynccontextmanager
-async def image_of(request: Request, service: Service) -> AsyncIterator[bytes]:
-    """The encoded image in `request`, with upload capacity reserved for it while the block lasts.
+async def image_of(request: Request, service: Service) -> AsyncIterator[Image]:
+    """The encoded image in `request`, in the service's memory budget while the block lasts.
 
     A body that is neither a form nor JSON is the image itself, whatever its Content-Type. Raises PayloadTooLarge,
-    SlowUpload, Overloaded, BadForm or MissingImage.
+    SlowUpload, Overloaded, BadForm or MissingImage; before the body is read, where that is known.
     """
     most, kind = service.settings.max_upload_bytes, _kind(request)
-    if kind == "multipart/form-data":
-        async with _form(request, service, _Limit(most, most + _FORM_OVERHEAD_BYTES), max_files=1) as form:
-            yield _bounded(await _file_of(form), most)
-    elif kind == "application/json":
-        async with _body(request, service, _Limit(most, most * 4 // 3 + _FORM_OVERHEAD_BYTES)) as body:
-            yield _bounded(await anyio.to_thread.run_sync(_from_json, body), most)
-    else:
-        async with _body(request, service, _Limit(most, most)) as body:
-            yield body
+    overhead = {"multipart/form-data": _FORM_OVERHEAD_BYTES, "application/json": most // 3 + _FORM_OVERHEAD_BYTES}
+    async with _body(request, service, _Limit(most, most + overhead.get(kind, 0))) as body:
+        if kind == "multipart/form-data":
+            parts = parse_form(body, request.headers["content-type"], max_files=1)
+            yield Image(_bounded(_file_of(parts), most))
+        elif kind == "application/json":
+            text = base64_of(body)
+            if _decoded_bytes(text) > most:  # perhaps only by its line breaks
+                text = text.translate(None, b" \t\r\n")
+            if _decoded_bytes(text) > most:
+                raise _too_large(most, _decoded_bytes(text))
+            yield Image(text, base64=True)
+        else:
+            yield Image(body)
 
 
 @asynccontextmanager
@@ -73,95 +67,62 @@ async def images_of(request: Request, service: Service) -> AsyncIterator[list[tu
         raise UnsupportedForm(f"Send the images as multipart/form-data, in the repeated field '{FILES}'.")
     most = 4 * settings.max_upload_bytes
     limit = _Limit(most, most + _FORM_OVERHEAD_BYTES * settings.max_batch_files)
-    async with _form(request, service, limit, settings.max_batch_files) as form:
-        fields = form.getlist(FILES)
-        uploads = [upload for upload in fields if not isinstance(upload, str)]
+    async with _body(request, service, limit) as body:
+        parts = parse_form(body, request.headers["content-type"], settings.max_batch_files)
+        fields = [part for part in parts if part.name == FILES]
+        uploads = [(part.filename, part.content) for part in fields if part.filename is not None]
         if not uploads:
-            raise MissingImage(f"The form has no files in the field '{FILES}'; {_fields(form)}.")
+            raise MissingImage(f"The form has no files in the field '{FILES}'; {_names(parts)}.")
         if len(uploads) < len(fields):
             raise InvalidForm(
                 f"{len(fields) - len(uploads)} of the {len(fields)} fields '{FILES}' are text, not files."
             )
-        yield [(upload.filename or "", await upload.read()) for upload in uploads]
+        yield uploads
 
 
-async def _file_of(form: FormData) -> bytes:
-    upload = form.get(FIELD)
-    if isinstance(upload, str):
+def _file_of(parts: list[Part]) -> bytes:
+    part = next((part for part in parts if part.name == FIELD), None)
+    if part is None:
+        raise MissingImage(f"The form has no field '{FIELD}'; {_names(parts)}.")
+    if part.filename is None and looks_like_base64(part.content):
+        raise MissingImage(f"The field '{FIELD}' is text, and this is base64: send JSON or the bytes.")
+    if part.filename is None:
         raise MissingImage(f"The field '{FIELD}' is text, not a file; with curl, use -F {FIELD}=@photo.jpg.")
-    if upload is None:
-        raise MissingImage(f"The form has no field '{FIELD}'; {_fields(form)}.")
-    return await upload.read()
-
-
-@asynccontextmanager
-async def _form(request: Request, service: Service, limit: _Limit, max_files: int) -> AsyncIterator[FormData]:
-    with service.upload(_announced(request, limit)):
-        parser = MultiPartParser(request.headers, _limited(request, limit), max_files=max_files, max_fields=8)
-        parser.spool_max_size = limit.body + 1  # an upload stays in memory
-        try:
-            form = await parser.parse()
-        except MultiPartException as error:
-            if error.message.startswith("Too many files"):
-                hint = " Use /predict/batch for several images." if max_files == 1 else ""
-                raise InvalidForm(f"The form has too many files; the limit is {max_files}.{hint}") from error
-            raise BadForm(f"The multipart body is invalid: {error.message}") from error
-        except KeyError as error:  # no boundary in the Content-Type
-            raise BadForm("The Content-Type has no boundary; let your client set it.") from error
-        try:
-            yield form
-        finally:
-            await form.close()
+    return part.content
 
 
 @asynccontextmanager
 async def _body(request: Request, service: Service, limit: _Limit) -> AsyncIterator[bytes]:
-    with service.upload(_announced(request, limit)):
-        yield b"".join([chunk async for chunk in _limited(request, limit)])
+    service.check_room(_announced(request, limit))
+    with service.budget.holding() as held:
+        yield await _received(request, limit, held)
 
 
-def _from_json(body: bytes) -> bytes:
-    try:
-        text = ImageJson.model_validate_json(body).image
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"]))
-        message = f"{where + ': ' if where else ''}{fault['msg']}. {_FORMS}"
-        missing = fault["type"] == "missing" or where == "image"
-        raise (MissingImage if missing else BadForm)(message) from error
-    if text.startswith(("http://", "https://")):
-        raise BadForm("'image' is a URL; the service does not fetch images. Send the file itself in base64.")
-    if text.startswith("data:"):
-        head, _, text = text.partition(",")
-        if not head.endswith(";base64"):
-            raise BadForm("The data URI is not base64; it must begin with data:image/...;base64,")
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BadForm(f"'image' is not base64: {error}.") from error
-
-
-async def _limited(request: Request, limit: _Limit) -> AsyncGenerator[bytes, None]:
-    """The body's chunks. Raises PayloadTooLarge above `limit`, SlowUpload after a long pause."""
-    stream, received = request.stream(), 0
+async def _received(request: Request, limit: _Limit, held: Held) -> bytes:
+    """The body. Raises PayloadTooLarge above `limit`, Overloaded where memory runs out, SlowUpload for one that trickles."""
+    loop, body, stream = asyncio.get_running_loop(), bytearray(), request.stream()
+    started = loop.time()
     while True:
         try:
-            async with asyncio.timeout(_STALLED_AFTER_S):
+            async with asyncio.timeout(_PAUSE_S):
                 chunk = await anext(stream)
         except StopAsyncIteration:
-            return
+            return bytes(body)
         except TimeoutError:
-            raise SlowUpload(f"The upload stalled: nothing arrived for {_STALLED_AFTER_S:.0f} s.") from None
-        received += len(chunk)
-        if received > limit.body:
+            raise SlowUpload(f"The upload stalled: nothing arrived for {_PAUSE_S:.0f} s.") from None
+        if len(body) + len(chunk) > limit.body:
             raise _too_large(limit.images)
-        yield chunk
+        held.grow(len(chunk))
+        body += chunk
+        taken = loop.time() - started
+        if taken > _UPLOAD_TIMEOUT_S or (taken > _GRACE_S and len(body) < _MIN_BYTES_PER_S * taken):
+            raise SlowUpload(f"The upload is too slow: {len(body):,} bytes arrived in {taken:.0f} s.")
 
 
 def _announced(request: Request, limit: _Limit) -> int:
-    """The request's Content-Length, `limit` without one. Raises PayloadTooLarge above `limit`."""
+    """The request's Content-Length, 0 without one. Raises PayloadTooLarge above `limit`."""
     announced = request.headers.get("content-length", "")
-    size = int(announced) if announced.isdigit() else limit.body
+    size = int(announced) if announced.isdecimal() and len(announced) < 20 else 0
     if size > limit.body:
         raise _too_large(limit.images, size)
     return size
@@ -171,6 +132,11 @@ def _bounded(data: bytes, limit: int) -> bytes:
     if len(data) > limit:
         raise _too_large(limit, len(data))
     return data
+
+
+def _decoded_bytes(base64: bytes) -> int:
+    """The size of what base64 without line breaks encodes."""
+    return len(base64) * 3 // 4 - base64[-2:].count(b"=")
 
 
 def _too_large(limit: int, size: int | None = None) -> PayloadTooLarge:
@@ -183,8 +149,8 @@ def in_bytes(size: int) -> str:
     return f"{size:,} bytes" if size < 1_000_000 else f"{size / 1e6:.1f} MB".replace(".0 ", " ")
 
 
-def _fields(form: FormData) -> str:
-    return f"its fields: {', '.join(repr(name) for name in form) or 'none'}"
+def _names(parts: list[Part]) -> str:
+    return f"its fields: {', '.join(repr(part.name[:100]) for part in parts) or 'none'}"
 
 
 def _kind(request: Request) -> str:

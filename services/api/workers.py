@@ -1,113 +1,220 @@
-"""Where the CPU work is done: a bounded set of threads behind a bounded queue."""
+"""Where the CPU work is done: a pool of processes that can be killed, with bounded queues before them."""
 
 import asyncio
-import math
-import os
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import itertools
+import logging
+import sys
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from enum import Enum
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
-from services.api.faults import NotReady, Overloaded
+from services.api.budget import Budget
+from services.api.faults import NotReady, Overloaded, TimedOut
+from services.api.jobs import Assembly, Done, Job, Ready
+from services.api.process import Worker
+from shared.errors import ModelError
 
 T = TypeVar("T")
-_WARM_UP_WITHIN_S: Final = 60.0
+COMMAND: Final = (sys.executable, "-m", "services.api.worker")
+_CGROUP: Final = Path("/sys/fs/cgroup")
+# Nobody waits for the work of a client that has gone; a killed worker costs about as much as this.
+_ABANDONED_S: Final = 1.0
+_MAX_BACKOFF_S: Final = 30.0
+_logger = logging.getLogger(__name__)
+
+
+class Lane(Enum):
+    """Who asks for work. The lanes are served in turn, so that neither starves the other."""
+
+    REQUESTS = "requests"
+    SESSIONS = "sessions"
 
 
 class Workers:
-    """Runs functions on `threads` threads; at most `queue_size` calls may wait.
+    """Does jobs on `count` processes. At most `queue_size` requests wait; a session waits with one frame at most.
 
-    A call cancelled while it waits never runs.
+    What was cancelled while it waited never runs. A job that takes longer than `timeout_s`, waiting and work together,
+    ends with TimedOut, and the worker that was busy with it is killed and replaced.
     """
 
-    def __init__(self, threads: int, queue_size: int) -> None:
-        self.threads, self._limit = threads, threads + queue_size
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="mien-worker")
-        self._lock = threading.Lock()
-        self._admitted = 0
+    def __init__(
+        self, count: int, queue_size: int, timeout_s: float, budget: Budget, command: Sequence[str] = COMMAND
+    ) -> None:
+        self.count, self._queue_size, self._timeout_s = count, queue_size, timeout_s
+        self._budget, self._command = budget, command
+        self._assembly: Assembly
+        self._workers: set[Worker] = set()  # all that are to go on; one that is killed or superseded is not in it
+        self._idle: deque[Worker] = deque()
+        self._waiting: dict[Lane, deque[asyncio.Future[Worker]]] = {lane: deque() for lane in Lane}
+        self._lanes = itertools.cycle(Lane)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.replaced = 0
         self._closed = False
 
     @property
-    def admitted(self) -> int:
-        """Calls running or waiting."""
-        return self._admitted
+    def alive(self) -> int:
+        """Workers that are running."""
+        return len(self._workers)
 
     @property
     def busy(self) -> int:
-        """Calls running."""
-        return min(self._admitted, self.threads)
+        """Workers that work."""
+        return len(self._workers) - len(self._idle)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Resident memory of the worker processes together, as the system counts it (Linux)."""
+        return sum(worker.memory_bytes for worker in self._workers)
 
     @property
     def waiting(self) -> int:
-        """Calls waiting for a thread."""
-        return self._admitted - self.busy
+        """Requests and frames that wait for a worker."""
+        return sum(not turn.done() for queue in self._waiting.values() for turn in queue)
 
-    async def run(self, function: Callable[[], T]) -> T:
-        """The result of `function`, run on a thread. Raises Overloaded when the queue is full, NotReady once closed."""
-        job = _Job(function)
-        with self._lock:
-            if self._closed:
-                raise NotReady("The service is stopping.")
-            if self._admitted >= self._limit:
-                raise Overloaded(f"The queue is full: {self._admitted} images are in work or waiting.")
-            future = self._executor.submit(job)
-            self._admitted += 1
-        future.add_done_callback(lambda _: self._leave(job))
-        return await asyncio.wrap_future(future)
+    async def start(self, assembly: Assembly) -> Ready:
+        """Start workers of `assembly`, then let them take over from those of the one before.
 
-    def on_each_thread(self, function: Callable[[], object]) -> None:
-        """Run `function` once on every thread, before any other call. Raises what it raises."""
-        together = threading.Barrier(self.threads)
+        Raises ModelError where one cannot be started; those before go on.
+        """
+        started = await asyncio.gather(
+            *(Worker.start(self._command, assembly) for _ in range(self.count)), return_exceptions=True
+        )
+        fresh = [result[0] for result in started if not isinstance(result, BaseException)]
+        for result in started:
+            if isinstance(result, BaseException):
+                for worker in fresh:
+                    worker.kill()
+                raise result
+        for worker in self._idle:
+            worker.kill()
+        self._assembly, self._workers, self._idle = assembly, set(fresh), deque(fresh)
+        self._dispatch()
+        ready = started[0]
+        assert not isinstance(ready, BaseException)
+        return ready[1]
 
-        def once() -> None:
-            together.wait(timeout=_WARM_UP_WITHIN_S)  # so that no thread takes two
-            function()
+    def check_room(self) -> None:
+        """Raise Overloaded where a request that came now would find the queue full."""
+        waiting = sum(not turn.done() for turn in self._waiting[Lane.REQUESTS])
+        if waiting >= self._queue_size and not self._idle:
+            raise Overloaded(f"{waiting} images are waiting for {self.count} workers. Try again in a second.")
 
-        for future in [self._executor.submit(once) for _ in range(self.threads)]:
-            future.result()
+    async def run(self, job: Callable[[], Job], lane: Lane = Lane.REQUESTS) -> Done:
+        """Have a job done; `job` is asked for it when its turn comes.
 
-    def close(self) -> None:
-        """Wait for the calls running and waiting; none is admitted afterwards."""
-        with self._lock:
-            self._closed = True
-        self._executor.shutdown(wait=True)
+        Raises Overloaded at once where the queue is full, TimedOut, WorkerDied, or what the job raises.
+        """
+        if self._closed:
+            raise NotReady("The service is stopping.")
+        if lane is Lane.REQUESTS:
+            self.check_room()
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                worker = await self._turn(lane)
+        except TimeoutError:
+            raise TimedOut(f"No worker was free within {self._timeout_s:g} s.") from None
+        task = self._spawn(self._work(worker, job(), deadline))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.done():
+                asyncio.get_running_loop().call_later(_ABANDONED_S, task.cancel)
+            raise
 
-    def _leave(self, job: "_Job[T]") -> None:
-        job.drop()
-        with self._lock:
-            self._admitted -= 1
+    async def _turn(self, lane: Lane) -> Worker:
+        turn: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
+        self._waiting[lane].append(turn)
+        self._dispatch()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._give_back(turn.result())
+            raise
 
+    def _dispatch(self) -> None:
+        """Give idle workers to those who wait: the lanes in turn, each in the order of arrival."""
+        while self._idle:
+            if not self._idle[0].fit:  # ended while it had nothing to do
+                self._give_back(self._idle.popleft())
+                continue
+            turn = self._first(next(self._lanes)) or self._first(next(self._lanes))
+            if turn is None:
+                return
+            turn.set_result(self._idle.popleft())
 
-class _Job(Generic[T]):
-    """A call that can drop its function: a cancelled call stays in the executor's queue, but its image must not."""
-
-    def __init__(self, function: Callable[[], T]) -> None:
-        self._function: Callable[[], T] | None = function
-
-    def __call__(self) -> T:
-        assert self._function is not None, "a cancelled call was run"
-        return self._function()
-
-    def drop(self) -> None:
-        self._function = None
-
-
-def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """CPUs this process may use: its affinity, and the quota of its cgroup (v2, then v1), rounded up."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota(cgroup)
-    return max(1, min(allowed, math.ceil(quota))) if quota else allowed
-
-
-def _cgroup_quota(cgroup: Path) -> float | None:
-    try:
-        limit, period = (cgroup / "cpu.max").read_text().split()
-        return None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        limit = (cgroup / "cpu/cpu.cfs_quota_us").read_text()
-        return int(limit) / int((cgroup / "cpu/cpu.cfs_period_us").read_text()) if int(limit) > 0 else None
-    except (OSError, ValueError):
+    def _first(self, lane: Lane) -> "asyncio.Future[Worker] | None":
+        queue = self._waiting[lane]
+        while queue:
+            turn = queue.popleft()
+            if not turn.done():
+                return turn
         return None
+
+    async def _work(self, worker: Worker, job: Job, deadline: float) -> Done:
+        reserved = 0
+
+        async def reserve(size: int) -> None:
+            nonlocal reserved
+            await self._budget.wait_for(size)
+            reserved += size
+
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await worker.call(job, reserve)
+        except TimeoutError:
+            raise TimedOut(f"The image was not done within {self._timeout_s:g} s.") from None
+        finally:
+            self._budget.give_back(reserved)
+            self._give_back(worker)
+
+    def _give_back(self, worker: Worker) -> None:
+        if worker in self._workers and worker.fit:
+            self._idle.append(worker)
+            self._dispatch()
+            return
+        worker.kill()
+        if worker in self._workers:
+            self._workers.discard(worker)
+            self.replaced += 1
+            _logger.warning("a worker was replaced")
+            self._spawn(self._add_worker(self._assembly))
+
+    async def _add_worker(self, assembly: Assembly) -> None:
+        """Start one worker more, trying until there is one or another model is served."""
+        delay_s = 0.0
+        while assembly is self._assembly:
+            try:
+                worker, _ = await Worker.start(self._command, assembly)
+            except (ModelError, OSError) as error:
+                delay_s = min(2 * delay_s + 1, _MAX_BACKOFF_S)
+                _logger.error("a worker could not be started, next try in %.0f s: %s", delay_s, error)
+                await asyncio.sleep(delay_s)
+                continue
+            if assembly is not self._assembly:
+                worker.kill()
+                return
+            self._workers.add(worker)
+            self._idle.append(worker)
+            self._dispatch()
+            return
+
+    def _spawn(self, work: "Coroutine[Any, Any, T]") -> "asyncio.Task[T]":
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)  # a task without a reference may be collected
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def close(self) -> None:
+        """End every worker, whatever it does; nothing is accepted afterwards."""
+        self._closed = True
+        tasks, self._tasks = list(self._tasks), set()
+        workers, self._workers = list(self._workers), set()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for worker in workers:
+            worker.kill()

@@ -3,7 +3,6 @@
 from fastapi import APIRouter
 
 from services.api.dependencies import ServiceDep
-from services.api.faults import NotReady
 from services.api.openapi import problems
 from services.api.schemas import Alive, ModelName, Ready
 
@@ -22,8 +21,5 @@ async def livez() -> Alive:
 @router.get("/readyz", summary="Images are analyzed", responses=problems(503))
 @router.get("/healthz", name="healthz", summary="Same as /readyz", responses=problems(503))
 async def readyz(service: ServiceDep) -> Ready:
-    """200 once the model is verified and warmed up; 503 with the reason until then and while stopping."""
-    analyzer = service.ready()
-    if service.draining:
-        raise NotReady("The service is stopping.")
-    return Ready(model=ModelName.of(analyzer.model))
+    """200 once the model is verified and warmed up; 503 with the reason until then, while no worker is running, and while stopping."""
+    return Ready(model=ModelName.of(service.check_health().model))

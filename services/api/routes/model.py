@@ -18,11 +18,11 @@ router = APIRouter(tags=["model"])
 )
 async def model(service: ServiceDep) -> ModelDescription:
     """Name, version, labels, training provenance, and every figure of its evaluation for each of its answers."""
-    analyzer, defaults = service.ready(), service.defaults()
-    described = analyzer.manifest.model_dump(include=set(ModelDescription.model_fields) - {"default_prior", "answers"})
+    served, defaults = service.ready(), service.defaults()
+    described = served.manifest.model_dump(include=set(ModelDescription.model_fields) - {"default_prior", "answers"})
     return ModelDescription(
-        detector=analyzer.detector.name,
-        answers=list(analyzer.manifest.answers),
+        detector=served.model.detector,
+        answers=list(served.manifest.answers),
         default_answer=defaults.answer,
         default_prior=defaults.prior if isinstance(defaults.prior, str) else list(defaults.prior or ()),
         **described,

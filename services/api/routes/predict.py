@@ -13,16 +13,16 @@ from services.api.faults import InvalidParameter, PayloadTooLarge
 from services.api.openapi import OCTETS, batch_body, binary, image_body, problems
 from services.api.schemas import AnnotateQuery, BatchItem, BatchPrediction, ModelName, Prediction, PredictQuery, in_ms
 from services.api.security import Authorized
-from services.api.service import Service
+from services.api.service import Image, Service
 from services.api.upload import image_of, images_of, in_bytes
-from shared.analyzer import Analyzer, Options
+from shared.analyzer import Model, Options
 from shared.annotate import ImageKind
 
 T = TypeVar("T")
 router = APIRouter(tags=["predict"], dependencies=[Authorized])
 
 _DRAWN: Final = ("image/jpeg", "image/png", OCTETS)
-_PROBLEMS: Final = problems(400, 401, 408, 413, 415, 422, 500, 503)
+_PROBLEMS: Final = problems(400, 401, 408, 413, 415, 422, 429, 500, 503, 504)
 
 
 async def _options(request: Request, service: ServiceDep, query: Annotated[PredictQuery, Query()]) -> Options:
@@ -54,8 +54,8 @@ DrawingDep: TypeAlias = Annotated[tuple[Options, bool], Depends(_drawing)]
 async def predict(request: Request, service: ServiceDep, options: OptionsDep) -> Response:
     """Send the image as the multipart field `file`, as the raw body, or in base64 as JSON."""
     service.ready()
-    async with image_of(request, service) as data:
-        analysis = await cancel_on_disconnect(request, service.analyze(data, options))
+    async with image_of(request, service) as image:
+        analysis = await cancel_on_disconnect(request, service.analyze(image, options))
     request.state.timings_ms = in_ms(analysis)
     # Serialized here: FastAPI would check our own answer once more.
     answer = Prediction.of(analysis, request.state.request_id).model_dump_json()
@@ -72,20 +72,26 @@ async def predict(request: Request, service: ServiceDep, options: OptionsDep) ->
 )
 async def predict_batch(request: Request, service: ServiceDep, options: OptionsDep) -> BatchPrediction:
     """Send the images as the repeated multipart field `files`. Each has its own status: a broken one affects no other."""
-    analyzer = service.ready()  # one model for the whole batch, also when it is swapped meanwhile
+    service.ready()
     request_id = request.state.request_id
     # No more at once than there are workers: a batch must not crowd out other requests.
-    gate = asyncio.Semaphore(service.workers.threads)
+    gate = asyncio.Semaphore(service.workers.count)
 
-    async def one(filename: str, data: bytes) -> BatchItem:
+    async def one(filename: str, data: bytes) -> tuple[BatchItem, Model | None]:
         async with gate:
-            return await _batch_item(service, analyzer, filename, data, options, request_id)
+            return await _batch_item(service, filename, data, options, request_id)
+
+    async def all_of(files: list[tuple[str, bytes]]) -> tuple[list[BatchItem], Model]:
+        results = await asyncio.gather(*(one(filename, data) for filename, data in files))
+        served = service.ready().model
+        for number, (_, model) in enumerate(results):
+            if model not in (None, served):  # it was swapped meanwhile; one batch is answered by one model
+                results[number] = await one(*files[number])
+        return [item for item, _ in results], served
 
     async with images_of(request, service) as files:
-        results = await cancel_on_disconnect(
-            request, asyncio.gather(*(one(filename, data) for filename, data in files))
-        )
-    return BatchPrediction(request_id=request_id, model=ModelName.of(analyzer.model), results=results)
+        items, served = await cancel_on_disconnect(request, all_of(files))
+    return BatchPrediction(request_id=request_id, model=ModelName.of(served), results=items)
 
 
 @router.post(
@@ -108,27 +114,29 @@ async def predict_annotated(request: Request, service: ServiceDep, drawing: Draw
     accepted = request.headers.get("accept", "")
     kind: ImageKind = "png" if "image/png" in accepted else "jpeg"
     media_type = OCTETS if OCTETS in accepted else f"image/{kind}"
-    async with image_of(request, service) as data:
-        analysis, drawn = await cancel_on_disconnect(request, service.annotate(data, options, kind, points))
+    async with image_of(request, service) as image:
+        analysis, drawn = await cancel_on_disconnect(request, service.annotate(image, options, kind, points))
     request.state.timings_ms = in_ms(analysis)
     return Response(drawn, media_type=media_type)
 
 
 async def _batch_item(
-    service: Service, analyzer: Analyzer, filename: str, data: bytes, options: Options, request_id: str
-) -> BatchItem:
+    service: Service, filename: str, data: bytes, options: Options, request_id: str
+) -> tuple[BatchItem, Model | None]:
+    """The answer to one file, and the model that gave it; none for an error."""
     limit = service.settings.max_upload_bytes
     try:
         if len(data) > limit:
             raise PayloadTooLarge(f"The file is {in_bytes(len(data))}; at most {in_bytes(limit)} are allowed.")
-        return BatchItem.of(filename, await service.analyze(data, options, analyzer))
+        analysis = await service.analyze(Image(data), options)
+        return BatchItem.of(filename, analysis), analysis.model
     except Exception as error:  # whatever happens to one file, the others get their answers
         answer, detail = answer_to(error), str(error)
         service.telemetry.errors.labels(answer.code).inc()
         if answer is INTERNAL:
             log_fault(error, request_id)
             detail = "The service failed at this file."
-        return BatchItem(filename=filename, status=answer.status, code=answer.code, detail=detail)
+        return BatchItem(filename=filename, status=answer.status, code=answer.code, detail=detail), None
 
 
 async def cancel_on_disconnect(request: Request, work: "Coroutine[Any, Any, T] | asyncio.Future[T]") -> T:

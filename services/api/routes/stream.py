@@ -5,16 +5,20 @@ import contextlib
 import logging
 import time
 import uuid
+from collections import deque
+from collections.abc import Iterator
 from typing import Any, Final
 
 from fastapi import APIRouter, WebSocket
 from pydantic import ValidationError
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
+from services.api.budget import Budget
 from services.api.dependencies import ServiceDep
 from services.api.errors import log_fault
+from services.api.faults import Overloaded, RateLimited
 from services.api.schemas import ModelName
-from services.api.security import Access, access, is_key, origin_allowed
+from services.api.security import Access, access, is_key, origin_allowed, presented_key
 from services.api.service import Service
 from services.api.streaming import messages
 from services.api.streaming.session import Close, Session, SessionEnded
@@ -35,10 +39,11 @@ async def stream(websocket: WebSocket, service: ServiceDep) -> None:
     connection, started = _Connection(websocket), time.monotonic()
     request_id, end = uuid.uuid4().hex, SessionEnded(None)
     try:
-        _check_capacity(service)
-        with service.session():  # counted before the key is known: a session without one takes room too
+        with connection.holding(service.budget):
             await _admit(websocket, connection, service)
-            await _serve(connection, service)
+            _check_capacity(service)
+            with service.session():
+                await _serve(connection, service)
     except SessionEnded as error:
         end = error
     except Exception as error:
@@ -66,14 +71,24 @@ async def _admit(websocket: WebSocket, connection: "_Connection", service: Servi
     if not origin_allowed(websocket, settings.origins):
         rejected.labels("origin").inc()
         raise SessionEnded(Close.POLICY, "Pages of this origin are not allowed.")
+    try:
+        address = websocket.client.host if websocket.client else ""
+        service.rates.count(presented_key(websocket, settings.keys), address)
+    except RateLimited as error:
+        rejected.labels("rate_limited").inc()
+        raise SessionEnded(Close.TRY_LATER, str(error)) from None
     granted = access(websocket, settings.keys)
     if granted is Access.MISSING:
-        granted = await _authenticate(connection, settings.keys)
+        with service.stranger() as room:
+            if not room:
+                rejected.labels("sessions").inc()
+                raise SessionEnded(Close.TRY_LATER, "Too many connections are waiting to authenticate.")
+            granted = await _authenticate(connection, settings.keys)
     if granted is not Access.GRANTED:
         rejected.labels("unauthorized").inc()
         missing = "This service needs an API key, as X-API-Key, subprotocol or first message."
         raise SessionEnded(Close.POLICY, "The API key is wrong." if granted is Access.WRONG else missing)
-    if service.analyzer is None or service.draining:
+    if service.served is None or service.draining:
         rejected.labels("not_ready").inc()
         reason = "The service is stopping." if service.draining else f"Not ready: {service.reason}"
         raise SessionEnded(Close.TRY_LATER, reason)
@@ -96,6 +111,7 @@ async def _serve(connection: "_Connection", service: Service) -> None:
     session = Session(
         connection, service, service.defaults(), settings.smoothing_ms, settings.idle_timeout_s, service.telemetry
     )
+    connection.admit()
     await connection.send(_ready(service))
     work = asyncio.ensure_future(session.run())
     stop = asyncio.ensure_future(service.stopping.wait())
@@ -133,13 +149,43 @@ class _Connection:
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket, self._sending = websocket, asyncio.Lock()
+        self._budget: Budget | None = None
+        self._held = deque([0, 0])  # bytes of the last two frames: one is analyzed, the newest waits
+
+    @contextlib.contextmanager
+    def holding(self, budget: Budget) -> Iterator[None]:
+        """Count frames in `budget` while the block lasts."""
+        self._budget = budget
+        try:
+            yield
+        finally:
+            budget.give_back(sum(self._held))
+
+    def admit(self) -> None:
+        """Take frames from now on: until then messages are small."""
+        admit = self._websocket.scope.get("state", {}).get("admit")
+        if admit is not None:  # a server that is not ours has its own limits
+            admit()
 
     async def receive(self) -> bytes | str:
         message = await self._websocket.receive()
         if message["type"] == "websocket.disconnect":
             raise SessionEnded(None)
         data = message.get("bytes")
-        return message["text"] if data is None else bytes(data)
+        if data is None:
+            return str(message["text"])
+        self._hold(len(data))
+        return bytes(data)
+
+    def _hold(self, size: int) -> None:
+        assert self._budget is not None
+        self._budget.give_back(self._held.popleft())
+        self._held.append(0)
+        try:
+            self._budget.take(size)
+        except Overloaded as error:
+            raise SessionEnded(Close.TRY_LATER, str(error)) from None
+        self._held[-1] = size
 
     async def send(self, message: dict[str, Any]) -> None:
         try:

@@ -6,22 +6,25 @@ and since a session never has more than one frame with the workers, all sessions
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from enum import IntEnum
 from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 
 from services.api.errors import answer_to
-from services.api.faults import Overloaded
+from services.api.faults import Overloaded, TimedOut
 from services.api.schemas import prior_of
 from services.api.streaming import messages
+from services.api.streaming.mailbox import Frame, Mailbox
 from services.api.telemetry import Telemetry
 from shared.analyzer import Analysis, Options
-from shared.errors import AnswerError, ImageError
+from shared.errors import AnswerError, ImageError, OutOfMemory
 from shared.tracking import Tracker
 
 _MAX_ERRORS_IN_A_ROW: Final = 5
+_COMMANDS_PER_S, _MAX_COMMANDS_AT_ONCE = 20, 100
 # A client that reads nothing for this long is gone.
 _SEND_TIMEOUT_S: Final = 15.0
 # How long to wait, when the queue is full of other requests, before trying the newest frame.
@@ -53,8 +56,11 @@ class Reader(Protocol):
         """Raise UnknownAnswer or UnusablePrior if it cannot give what `options` ask for."""
         ...
 
-    async def analyze(self, data: bytes, options: Options) -> Analysis:
-        """The faces of one encoded image. Raises ImageError or AnswerError for a fault of the client, Overloaded."""
+    async def analyze_frame(self, take: Callable[[], bytes], options: Options) -> Analysis:
+        """The faces of the encoded image that `take` returns when its turn has come.
+
+        Raises ImageError or AnswerError for a fault of the client, TimedOut, Overloaded or OutOfMemory.
+        """
         ...
 
 
@@ -68,50 +74,6 @@ class Connection(Protocol):
     async def send(self, message: dict[str, Any]) -> None:
         """Send one JSON message. Raises SessionEnded when the client has gone."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One encoded image: its number in the session, from 1, when it arrived (monotonic seconds), and its own time."""
-
-    number: int
-    data: bytes
-    received_at_s: float
-    time_ms: float | None = None  # in its film, where the client said so
-
-    @property
-    def taken_at_s(self) -> float:
-        return self.received_at_s if self.time_ms is None else self.time_ms / 1000
-
-
-class Mailbox:
-    """Holds the newest frame."""
-
-    def __init__(self) -> None:
-        self._frame: Frame | None = None
-        self._filled = asyncio.Event()
-
-    def put(self, frame: Frame) -> bool:
-        """Keep `frame`, replacing an older one; whether there was one."""
-        replaced = self._frame is not None
-        self._frame = frame
-        self._filled.set()
-        return replaced
-
-    async def take(self) -> Frame:
-        """Wait for a frame and remove it."""
-        await self._filled.wait()
-        self._filled.clear()
-        frame, self._frame = self._frame, None
-        assert frame is not None
-        return frame
-
-    def put_back(self, frame: Frame) -> bool:
-        """Return a frame that could not be analyzed, unless a newer one has arrived; whether it was kept."""
-        if self._frame is not None:
-            return False
-        self.put(frame)
-        return True
 
 
 class Session:
@@ -132,6 +94,7 @@ class Session:
         self._tracker = Tracker(half_life_ms / 1000)
         self._mailbox = Mailbox()
         self._errors_in_a_row = 0
+        self._commands, self._commanded_at_s = 0.0, time.monotonic()
         self._answered = 0  # the last frame answered
         self._last: Frame | None = None  # the last frame tracked
         self._time_ms: float | None = None  # of the next frame
@@ -156,6 +119,7 @@ class Session:
                 await self._command(message)
                 continue
             number += 1
+            self._commands = max(0.0, self._commands - 1)  # each frame may have one, with its time
             self._telemetry.frames.labels("received").inc()
             time_ms, self._time_ms = self._time_ms, None
             if self._mailbox.put(Frame(number, message, time.monotonic(), time_ms)):
@@ -174,14 +138,30 @@ class Session:
             if fault := self._time_fault(frame):
                 await self._failed(frame, messages.BAD_TIME, fault)
                 continue
+
+            def newest() -> bytes:
+                """The frame to analyze, chosen when a worker is free: a newer one may have come while this one waited."""
+                nonlocal frame
+                newer = self._mailbox.take_now()
+                if newer is not None and self._time_fault(newer):
+                    self._mailbox.put(newer)  # it will be refused in its turn
+                elif newer is not None:
+                    self._telemetry.frames_dropped.labels("newer").inc()
+                    frame = newer
+                return frame.data
+
             try:
-                analysis = await self._reader.analyze(frame.data, self._options)
-            except Overloaded:
+                analysis = await self._reader.analyze_frame(newest, self._options)
+            except (Overloaded, OutOfMemory):
                 if not self._mailbox.put_back(frame):
                     self._telemetry.frames_dropped.labels("overload").inc()
                 await asyncio.sleep(_RETRY_S)
                 continue
-            except (ImageError, AnswerError) as error:  # the model may have been swapped for one without the answer
+            except (
+                ImageError,
+                AnswerError,
+                TimedOut,
+            ) as error:  # the model may have been swapped for one without the answer
                 await self._failed(frame, answer_to(error).code, str(error))
                 continue
             faces, self._last = self._tracker.update(analysis.faces, frame.taken_at_s), frame
@@ -212,6 +192,11 @@ class Session:
         return count
 
     async def _command(self, text: str) -> None:
+        now = time.monotonic()
+        self._commands = max(0.0, self._commands - (now - self._commanded_at_s) * _COMMANDS_PER_S) + 1
+        self._commanded_at_s = now
+        if self._commands > _MAX_COMMANDS_AT_ONCE:  # the client waits: nothing more is read from it meanwhile
+            await asyncio.sleep(1 / _COMMANDS_PER_S)
         try:
             command = messages.Command.validate_json(text)
         except ValidationError as error:

@@ -54,4 +54,5 @@ def test_a_momentary_fault_says_when_to_try_again() -> None:
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
     drawn = [line.split("─ ")[1].split()[0] for line in (faults.__doc__ or "").splitlines() if "─ " in line]
-    assert drawn == ["ImageError,", *(kind.__name__ for kind in all_faults(faults.ServiceError))]
+    kinds = [*all_faults(faults.ServiceError), *all_faults(faults.WorkerFault)]
+    assert drawn == ["ImageError,", *(kind.__name__ for kind in kinds)]

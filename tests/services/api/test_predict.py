@@ -2,20 +2,27 @@
 
 import base64
 import re
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Iterator
 
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from services.api.app import create_app
+from services.api.settings import Settings
 from shared.emotions import EMOTIONS
 from shared.manifest import load_manifest
-from tests.conftest import SCENE_FACE, SHIPPED_MODEL, assert_problem, overlap, shipped_golden
+from tests.conftest import SCENE_FACE, SHIPPED_MODEL, application, assert_problem, faulty, overlap, shipped_golden
 
 Encode = Callable[..., bytes]
 JPEG = {"Content-Type": "image/jpeg"}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    """One application for all tests that only ask: starting it takes longer than most of them."""
+    with application() as client:
+        yield client
 
 
 def test_a_photo_gives_seven_probabilities_of_one_face(client: TestClient, jpeg: bytes) -> None:
@@ -128,26 +135,19 @@ def test_a_request_id_that_is_sane_is_kept(client: TestClient, jpeg: bytes) -> N
 
 
 def test_a_failure_of_our_own_is_500_and_logged_once_with_its_inside(
-    client: TestClient, jpeg: bytes, caplog: pytest.LogCaptureFixture
+    settings: Settings, jpeg: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Broken:
-        name = "haar"
-
-        def detect(self, *_: object) -> None:
-            raise RuntimeError("secret inside")
-
-    service = cast(FastAPI, client.app).state.service
-    object.__setattr__(service.analyzer, "detector", Broken())
-    with caplog.at_level("ERROR"):
-        response = client.post("/predict", content=jpeg, headers=JPEG)
-    problem = assert_problem(response, 500, "internal")
-    assert "secret" not in response.text
-    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert record.__dict__["request_id"] == problem["request_id"]
-    assert "secret inside" in str(record.exc_info)
-    batch = client.post("/predict/batch", files=[("files", jpeg), ("files", b"text")])
-    assert [result["status"] for result in batch.json()["results"]] == [500, 415]
-    assert "secret" not in batch.text
+    with TestClient(create_app(settings, faulty("raises"))) as client:
+        with caplog.at_level("ERROR"):
+            response = client.post("/predict", content=jpeg, headers=JPEG)
+        problem = assert_problem(response, 500, "internal")
+        assert "secret" not in response.text
+        (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert record.__dict__["request_id"] == problem["request_id"]
+        assert "secret inside" in str(record.exc_info)
+        batch = client.post("/predict/batch", files=[("files", jpeg), ("files", b"text")])
+        assert [result["status"] for result in batch.json()["results"]] == [500, 415]
+        assert "secret" not in batch.text
 
 
 def test_a_strange_photo_spoils_neither_the_service_nor_a_batch(

@@ -3,19 +3,22 @@
 import asyncio
 import re
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
 from services.api.app import create_app
-from services.api.faults import Overloaded
+from services.api.faults import NotReady
+from services.api.service import Image as Picture
 from services.api.service import Service
 from services.api.settings import Settings
 from services.api.telemetry import Telemetry
 from shared.analyzer import Options
 from shared.emotions import EMOTIONS
-from tests.conftest import SHIPPED_MODEL, value
+from shared.manifest import load_manifest
+from tests.conftest import SHIPPED_MODEL, faulty, value
 
 JPEG = {"Content-Type": "image/jpeg"}
 
@@ -62,44 +65,45 @@ def test_an_application_starts_again_after_it_was_stopped(settings: Settings, jp
             assert value(client, "mien_workers") == 2
 
 
-@pytest.fixture
-def service(settings: Settings) -> Service:
-    loaded = Service(settings, Telemetry())
-    loaded.load()
-    return loaded
-
-
-def test_work_is_refused_after_the_service_closed(service: Service, jpeg: bytes) -> None:
+def test_work_is_refused_after_the_service_closed(settings: Settings, jpeg: bytes) -> None:
     async def scenario() -> None:
-        assert (await service.analyze(jpeg, Options())).faces
+        service = Service(settings, Telemetry())
+        await service.load()
+        assert (await service.analyze(Picture(jpeg), Options())).faces
         await service.close()
         assert service.stopping.is_set()
-        with pytest.raises(Exception, match="stopping"):
-            await service.analyze(jpeg, Options())
+        with pytest.raises(NotReady, match="stopping"):
+            await service.analyze(Picture(jpeg), Options())
 
     asyncio.run(scenario())
 
 
-def test_what_is_analyzed_by_a_given_model_stays_with_it_when_the_model_is_swapped(
-    service: Service, jpeg: bytes
-) -> None:
+def test_however_often_a_load_is_asked_for_meanwhile_it_is_one_more(settings: Settings) -> None:
     async def scenario() -> None:
-        before = service.ready()
-        service.load()
-        assert service.ready() is not before
-        renamed = before.manifest.model_copy(update={"version": "before"})
-        old = type(before)(renamed, before.classifier, before.detector, before.limits)
-        assert (await service.analyze(jpeg, Options(), old)).model.version == "before"
+        telemetry = Telemetry()
+        service = Service(settings, telemetry)
+        for _ in range(50):
+            service.load()
+        await asyncio.sleep(0.05)
+        for _ in range(50):
+            last = service.load()
+        await last
+        loads = telemetry.registry.get_sample_value("mien_model_loads_total", {"result": "ok"})
+        assert loads == 2
         await service.close()
 
     asyncio.run(scenario())
 
 
-def test_upload_capacity_is_released_and_its_use_is_told(settings: Settings) -> None:
-    service = Service(settings.model_copy(update={"max_pending_bytes": 1000}), Telemetry())
-    with service.upload(600), pytest.raises(Overloaded, match="full: 600 bytes"), service.upload(500):
-        pass
-    with service.upload(1000):
-        pass
-    assert service.uploading == 0
-    service.workers.close()
+def test_a_batch_is_answered_by_one_model_when_it_is_swapped_meanwhile(
+    settings: Settings, tmp_path: Path, jpeg: bytes
+) -> None:
+    directory = Path(shutil.copytree(SHIPPED_MODEL, tmp_path / "served"))
+    moving = settings.model_copy(update={"model": directory, "workers": 1})
+    with TestClient(create_app(moving, faulty("is slow"))) as client:
+        load_manifest(directory).model_copy(update={"version": "new"}).save(directory)
+        swap = threading.Timer(0.4, lambda: client.portal.call(client.app.state.service.load))
+        swap.start()
+        answer = client.post("/predict/batch", files=[("files", jpeg)] * 12).json()
+        assert [result["status"] for result in answer["results"]] == [200] * 12
+        assert answer["model"]["version"] == "new"

@@ -15,11 +15,18 @@ from services.api.service import Service
 from services.api.settings import Settings
 from services.api.telemetry import Telemetry
 from services.api.upload import image_of, in_bytes
-from tests.conftest import assert_problem
+from tests.conftest import application, assert_problem
 
 LIMIT = 3_000_000
 
 JPEG = {"Content-Type": "image/jpeg"}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    """One application for all tests that only ask."""
+    with application() as client:
+        yield client
 
 
 @pytest.fixture
@@ -77,19 +84,19 @@ def request_of(chunks: list[bytes], **headers: str) -> Request:
 
 
 def test_capacity_is_held_while_the_image_is_used_and_freed_after_a_fault(settings: Settings) -> None:
-    service = Service(settings.model_copy(update={"max_upload_bytes": 2000}), Telemetry())
-
     async def scenario() -> None:
+        service = Service(settings.model_copy(update={"max_upload_bytes": 2000}), Telemetry())
+        await service.load()
         async with image_of(request_of([b"abc", b"de"], content_length="5"), service) as image:
-            assert image == b"abcde"
-            assert service.uploading == 5
+            assert image.data == b"abcde"
+            assert service.budget.used == 5
         with pytest.raises(PayloadTooLarge):
             async with image_of(request_of([b"x" * 1500] * 2), service):
                 pass
-        assert service.uploading == 0
+        assert service.budget.used == 0
+        await service.close()
 
     asyncio.run(scenario())
-    service.workers.close()
 
 
 @pytest.mark.parametrize("announced", [True, False])

@@ -1,95 +1,180 @@
-"""Work is bounded, overload is told at once, and nobody waits for what nobody wants."""
+"""Work is bounded, overload is told at once, what overruns is killed, and nobody waits for what nobody wants."""
 
 import asyncio
-import functools
-import gc
-import threading
 import time
-import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from services.api.faults import NotReady, Overloaded
-from services.api.workers import Workers, available_cpus
+from services.api.budget import Budget
+from services.api.cpus import available_cpus
+from services.api.faults import Overloaded, TimedOut, WorkerDied
+from services.api.jobs import Job
+from services.api.service import assembly_of
+from services.api.settings import Settings
+from services.api.workers import Lane, Workers
+from shared.analyzer import Options
+from shared.errors import ModelError, OutOfMemory
+from tests.conftest import faulty
 
 
-def test_a_full_queue_is_told_at_once_and_recovers() -> None:
+@asynccontextmanager
+async def pool(
+    settings: Settings, fault: str, count: int = 1, queue_size: int = 4, timeout_s: float = 20, memory: int = 10**9
+) -> AsyncIterator[Workers]:
+    """Workers with a fault, which they have at pictures of 640 pixels."""
+    workers = Workers(count, queue_size, timeout_s, Budget(memory), faulty(fault))
+    await workers.start(assembly_of(settings))
+    try:
+        yield workers
+    finally:
+        await workers.close()
+
+
+def job(data: bytes) -> Callable[[], Job]:
+    return lambda: Job(data, Options())
+
+
+async def until(condition: Callable[[], bool], within_s: float = 20) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        await asyncio.sleep(0.02)
+
+
+def test_a_full_queue_is_told_at_once_and_recovers(settings: Settings, jpeg: bytes) -> None:
     async def scenario() -> None:
-        workers, gate = Workers(threads=1, queue_size=1), threading.Event()
-        running = asyncio.ensure_future(workers.run(gate.wait))
-        waiting = asyncio.ensure_future(workers.run(lambda: "second"))
-        await asyncio.sleep(0.05)
-        started = time.monotonic()
-        with pytest.raises(Overloaded):
-            await workers.run(lambda: "third")
-        assert time.monotonic() - started < 1
-        gate.set()
-        assert await running
-        assert await waiting == "second"
-        assert await workers.run(lambda: "fourth") == "fourth"
-        assert workers.admitted == 0
-        workers.close()
+        async with pool(settings, "is slow", queue_size=1) as workers:
+            running = asyncio.ensure_future(workers.run(job(jpeg)))
+            waiting = asyncio.ensure_future(workers.run(job(jpeg)))
+            await asyncio.sleep(0.05)
+            assert (workers.busy, workers.waiting) == (1, 1)
+            with pytest.raises(Overloaded, match="1 images are waiting"):
+                await workers.run(job(jpeg))
+            assert not running.done()
+            assert (await running).analysis.faces
+            assert (await waiting).analysis.faces
+            assert (await workers.run(job(jpeg))).analysis.faces
+            assert (workers.busy, workers.waiting) == (0, 0)
 
     asyncio.run(scenario())
 
 
-def test_what_was_cancelled_while_it_waited_never_runs() -> None:
+def test_what_was_cancelled_while_it_waited_never_runs(settings: Settings, jpeg: bytes) -> None:
     async def scenario() -> None:
-        workers, gate, ran = Workers(threads=1, queue_size=4), threading.Event(), []
-        running = asyncio.ensure_future(workers.run(gate.wait))
-        waiting = asyncio.ensure_future(workers.run(lambda: ran.append("never")))
-        await asyncio.sleep(0.05)
-        waiting.cancel()
-        await asyncio.sleep(0)
-        gate.set()
-        await running
-        workers.close()
-        assert ran == []
-        assert workers.admitted == 0
+        async with pool(settings, "is slow") as workers:
+            asked: list[str] = []
+
+            def never() -> Job:
+                asked.append("never")
+                return Job(jpeg, Options())
+
+            running = asyncio.ensure_future(workers.run(job(jpeg)))
+            await asyncio.sleep(0.05)
+            waiting = asyncio.ensure_future(workers.run(never))
+            await asyncio.sleep(0.05)
+            waiting.cancel()
+            await running
+            await workers.run(job(jpeg))
+            assert asked == []
 
     asyncio.run(scenario())
 
 
-def test_a_call_after_closing_is_refused_and_takes_no_place() -> None:
+def test_work_that_overruns_is_killed_and_its_worker_replaced(settings: Settings, jpeg: bytes, small: bytes) -> None:
     async def scenario() -> None:
-        workers = Workers(threads=1, queue_size=0)
-        workers.close()
-        for _ in range(3):
-            with pytest.raises(NotReady, match="stopping"):
-                await workers.run(lambda: "late")
-        assert workers.admitted == 0
+        async with pool(settings, "hangs", timeout_s=1) as workers:
+            started = time.monotonic()
+            with pytest.raises(TimedOut, match="within 1 s"):
+                await workers.run(job(jpeg))
+            assert time.monotonic() - started < 2
+            assert workers.alive == 0
+            await until(lambda: workers.alive == 1)
+            assert (await workers.run(job(small))).analysis.width == 320
+            assert workers.replaced == 1
 
     asyncio.run(scenario())
 
 
-def test_an_error_reaches_its_caller_and_frees_the_place() -> None:
+def test_work_of_a_client_that_left_is_killed_long_before_the_deadline(settings: Settings, jpeg: bytes) -> None:
     async def scenario() -> None:
-        workers = Workers(threads=1, queue_size=0)
-        for _ in range(3):
-            with pytest.raises(ZeroDivisionError):
-                await workers.run(lambda: 1 / 0)
-        assert workers.admitted == 0
-        workers.close()
+        async with pool(settings, "hangs", timeout_s=60) as workers:
+            left = asyncio.ensure_future(workers.run(job(jpeg)))
+            await asyncio.sleep(0.2)
+            left.cancel()
+            await until(lambda: workers.replaced == 1, within_s=5)
+            await until(lambda: workers.alive == 1)
 
     asyncio.run(scenario())
 
 
-def test_closing_lets_what_waits_finish() -> None:
+def test_a_worker_that_ends_at_an_image_is_an_error_of_that_image_only(
+    settings: Settings, jpeg: bytes, small: bytes
+) -> None:
     async def scenario() -> None:
-        workers, done = Workers(threads=1, queue_size=4), []
-
-        def work(number: int) -> None:
-            time.sleep(0.05)
-            done.append(number)
-
-        jobs = [asyncio.ensure_future(workers.run(functools.partial(work, number))) for number in range(3)]
-        await asyncio.sleep(0.01)
-        await asyncio.to_thread(workers.close)
-        await asyncio.gather(*jobs)
-        assert done == [0, 1, 2]
+        async with pool(settings, "dies", count=2) as workers:
+            with pytest.raises(WorkerDied):
+                await workers.run(job(jpeg))
+            assert (await workers.run(job(small))).analysis.width == 320
+            await until(lambda: workers.alive == 2)
 
     asyncio.run(scenario())
+
+
+def test_running_out_of_memory_is_not_the_picture_s_fault(settings: Settings, jpeg: bytes) -> None:
+    async def scenario() -> None:
+        async with pool(settings, "has no memory") as workers:
+            with pytest.raises(OutOfMemory):
+                await workers.run(job(jpeg))
+            assert workers.replaced == 0
+
+    asyncio.run(scenario())
+
+
+def test_requests_and_sessions_are_served_in_turn(settings: Settings, jpeg: bytes) -> None:
+    async def scenario() -> None:
+        async with pool(settings, "is slow", queue_size=9) as workers:
+            order: list[str] = []
+
+            def named(name: str) -> Callable[[], Job]:
+                return lambda: order.append(name) or Job(jpeg, Options())  # type: ignore[func-returns-value]
+
+            first = asyncio.ensure_future(workers.run(job(jpeg)))
+            await asyncio.sleep(0.05)
+            work: list[Awaitable[object]] = [first]
+            work += [asyncio.ensure_future(workers.run(named(f"session {n}"), Lane.SESSIONS)) for n in range(3)]
+            work += [asyncio.ensure_future(workers.run(named(f"request {n}"))) for n in range(3)]
+            await asyncio.gather(*work)
+            assert sorted(order[:2]) == ["request 0", "session 0"]
+            assert sorted(order[2:4]) == ["request 1", "session 1"]
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_is_refused_or_never_loads_leaves_the_workers_that_are_there(
+    settings: Settings, small: bytes, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with pool(settings, "is slow") as workers:
+            with pytest.raises(ModelError, match="There is no model"):
+                await workers.start(assembly_of(settings.model_copy(update={"model": tmp_path})))
+            assert (await workers.run(job(small))).analysis.width == 320
+        stuck = Workers(1, 1, 1, Budget(1), faulty("never loads"))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await stuck.start(assembly_of(settings))
+        assert stuck.alive == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.fixture(scope="module")
+def small(scene: Image.Image, encode: Callable[..., bytes]) -> bytes:
+    """A picture at which no worker has its fault."""
+    return encode(scene.resize((320, 240)), "JPEG")
 
 
 @pytest.mark.parametrize(
@@ -111,32 +196,3 @@ def test_the_cgroup_s_quota_bounds_the_cpus(
         (tmp_path / name).write_text(text + "\n")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
     assert available_cpus(tmp_path) == expected
-
-
-def test_what_was_cancelled_is_forgotten_with_its_image() -> None:
-    async def scenario() -> None:
-        workers, gate = Workers(threads=1, queue_size=4), threading.Event()
-        running = asyncio.ensure_future(workers.run(gate.wait))
-        image = Image()
-        gone = weakref.ref(image)
-        waiting = asyncio.ensure_future(workers.run(functools.partial(id, image)))
-        await asyncio.sleep(0.05)
-        waiting.cancel()
-        del image, waiting
-        await asyncio.sleep(0.05)
-        gc.collect()
-        assert gone() is None
-        gate.set()
-        await running
-        workers.close()
-
-    class Image: ...
-
-    asyncio.run(scenario())
-
-
-def test_warming_up_reaches_every_thread() -> None:
-    workers, seen = Workers(threads=3, queue_size=0), set()
-    workers.on_each_thread(lambda: seen.add(threading.get_ident()))
-    assert len(seen) == 3
-    workers.close()

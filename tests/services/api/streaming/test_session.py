@@ -1,6 +1,7 @@
 """One session against a fake connection: what each fault leads to."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,7 +41,8 @@ class FakeReader:
         if options.answer == "people":
             raise UnknownAnswer("This model has no answer 'people'.")
 
-    async def analyze(self, data: bytes, options: Options) -> Analysis:
+    async def analyze_frame(self, take: Callable[[], bytes], options: Options) -> Analysis:
+        take()
         self.asked.append(options)
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, Exception):

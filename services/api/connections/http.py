@@ -1,0 +1,136 @@
+"""HTTP: bounds on headers, on their time, and on the pieces of a body."""
+
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from services.api.connections.guard import Guard
+from services.api.errors import raw_problem
+
+_MAX_HEADERS: Final = 100
+_MAX_HEADER_BYTES: Final = 8000  # one line; a WebSocket's handshake may not have more
+_MAX_HEAD_BYTES: Final = 32_768
+_HEAD_TIMEOUT_S: Final = 10.0
+# A body in more pieces than this, of less than so many bytes each, is made to cost and not to be sent.
+_MAX_PIECES: Final = 2000
+_MIN_PIECE_BYTES: Final = 64
+
+
+class HttpConnection(HttpToolsProtocol):
+    """uvicorn's protocol, with the guard's bounds. A client that exceeds one is answered a problem and cut off."""
+
+    def __init__(self, *args: Any, guard: Guard, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._guard = guard
+        self._refusal: tuple[int, str, str] | None = None
+        self._waiting_since: float | None = None  # for the end of a request's head
+        self._head_open = False
+        self._headers_seen = self._head_bytes = self._named_bytes = self._pieces = self._piece_bytes = 0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._guard.add(self)
+        self._waiting_since = self.loop.time()
+        if self._guard.full:
+            self._refuse(503, "overloaded", f"{self._guard.limit:,} connections are open, the limit. Try again later.")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._guard.remove(self)
+        super().connection_lost(exc)
+
+    def expired(self, now: float) -> bool:
+        if self._waiting_since is None or now - self._waiting_since < _HEAD_TIMEOUT_S:
+            return False
+        if self._head_open:
+            self._refuse(408, "slow_request", f"The request's headers did not arrive within {_HEAD_TIMEOUT_S:g} s.")
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        was_open = self._head_open
+        super().data_received(data)
+        if self._head_open and was_open:
+            self._count_head(len(data))
+        if self._refusal is not None:
+            self._refuse(*self._refusal)
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > _MAX_HEAD_BYTES:
+            self._refuse_later(431, f"The request's headers are larger than {_MAX_HEAD_BYTES:,} bytes, the limit.")
+
+    def on_message_begin(self) -> None:
+        self._head_open = True
+        self._headers_seen = self._head_bytes = self._named_bytes = self._pieces = self._piece_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if len(self.url) + len(url) > _MAX_HEADER_BYTES:
+            self._refuse_later(414, f"The address is longer than {_MAX_HEADER_BYTES:,} bytes, the limit.")
+        if self._refusal is None:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers_seen += 1
+        if self._headers_seen > _MAX_HEADERS:
+            self._refuse_later(431, f"The request has more than {_MAX_HEADERS} headers, the limit.")
+        self._named_bytes += len(name) + len(value)
+        if self._named_bytes > _MAX_HEAD_BYTES:
+            self._refuse_later(431, f"The request's headers are larger than {_MAX_HEAD_BYTES:,} bytes, the limit.")
+        if len(name) + len(value) > _MAX_HEADER_BYTES:
+            self._refuse_later(431, f"A header is longer than {_MAX_HEADER_BYTES:,} bytes, the limit.")
+        if self._refusal is None:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._head_open, self._waiting_since = False, None
+        if self._refusal is None:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._pieces += 1
+        self._piece_bytes += len(body)
+        if self._pieces > _MAX_PIECES and self._piece_bytes < _MIN_PIECE_BYTES * self._pieces:
+            self._refuse_later(400, f"The body comes in pieces of less than {_MIN_PIECE_BYTES} bytes.", "tiny_pieces")
+        if self._refusal is None:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._refusal is None:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.pipeline:
+            self._waiting_since = self.loop.time()
+
+    def handle_websocket_upgrade(self) -> None:
+        if self._refusal is not None:
+            return
+        self._guard.remove(self)
+        try:
+            super().handle_websocket_upgrade()
+        except Exception as error:  # one connection's fault must not reach the others, nor the stop
+            self.logger.error("a WebSocket handshake failed", exc_info=error)
+            self.transport.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, "bad_request", "The request is not valid HTTP.")
+
+    def shutdown(self) -> None:
+        try:
+            super().shutdown()
+        except Exception as error:  # as above
+            self.logger.error("a connection could not be ended", exc_info=error)
+            self.transport.abort()
+
+    def _refuse_later(self, status: int, detail: str, code: str = "headers_too_large") -> None:
+        """Refuse when the parser has returned: it calls us, and cannot be stopped in the middle."""
+        self._refusal = self._refusal or (status, code, detail)
+
+    def _refuse(self, status: int, code: str, detail: str) -> None:
+        if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
+            self.transport.write(raw_problem(status, code, detail))
+        self._refusal = (status, code, detail)
+        self.transport.close()

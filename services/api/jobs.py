@@ -1,0 +1,95 @@
+"""What the service and its worker processes say to each other.
+
+The service sends an Assembly and is answered Ready or Refused; then it sends Jobs, and is answered Done, Failed or Fault,
+before that perhaps Reserve, to which it answers when there is memory. Messages are pickles, framed as multiprocessing's
+connections do it: both ends are this program, and neither trusts the other less than itself.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from shared.analyzer import Analysis, Model, Options
+from shared.annotate import ImageKind
+from shared.answers import AnswerName, Prior
+from shared.assembly import DetectorChoice, DetectorFiles
+from shared.errors import MienError
+from shared.manifest import ModelManifest
+from shared.pipeline.decode import ImageLimits
+
+# Memory that a worker has for its work without asking: a photo of 12 megapixels takes less.
+OWN_BYTES: Final = 32_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """The arguments of `open_analyzer`, for one thread."""
+
+    model: Path
+    detector: DetectorChoice
+    detector_files: DetectorFiles
+    limits: ImageLimits
+    providers: tuple[str, ...]
+    mirror: bool
+    answer: AnswerName | None  # that the model must be able to give, for this prior
+    prior: Prior | None
+    memory_bytes: int  # that a job may reserve beyond OWN_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The analyzer was verified and warmed up."""
+
+    model: Model
+    manifest: ModelManifest
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The analyzer cannot be used; `details` is a traceback where we did not expect it."""
+
+    reason: str
+    details: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One image, perhaps in base64 still.
+
+    With `draw`, the picture is wanted back with its faces drawn on it, with `points` their landmarks too.
+    """
+
+    data: bytes
+    options: Options
+    draw: ImageKind | None = None
+    points: bool = False
+    base64: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """The job needs this much memory beyond OWN_BYTES, and waits until it is told that it may go on."""
+
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The analysis, and the picture where it was asked for."""
+
+    analysis: Analysis
+    picture: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The job raised an error that we expect."""
+
+    error: MienError
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The job raised what nobody expected: the traceback."""
+
+    details: str

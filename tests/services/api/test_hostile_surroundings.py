@@ -1,0 +1,71 @@
+"""Logs that nobody reads, disks that are full, models that never load: the service runs all the same."""
+
+import contextlib
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from tests.conftest import SHIPPED_MODEL, running_process
+from tests.services.api.hostile import Client, free_port, patience, start
+
+
+def test_a_log_that_nobody_reads_stops_nothing(jpeg: bytes) -> None:
+    with running_process(stderr=subprocess.PIPE, workers=1, detect_side_px=320) as (url, process):
+        client = Client(url, process)
+        for number in range(600):
+            client.ask("GET", f"/nothing/{'x' * 200}/{number}")
+        assert client.ask("GET", "/livez")[0] == 200
+        assert client.predict(jpeg) == 200
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def test_a_model_that_never_loads_hides_neither_livez_nor_the_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "manifest.json")
+    port = free_port()
+    process = start({"MIEN_MODEL": str(tmp_path), "MIEN_PORT": str(port), "MIEN_DETECTOR": "haar"})
+    client = Client(f"http://127.0.0.1:{port}", process)
+    try:
+        deadline = time.monotonic() + 20 * patience()
+        while True:
+            with contextlib.suppress(OSError):
+                assert client.ask("GET", "/livez")[0] == 200
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert client.ask("GET", "/readyz")[0] == 503
+        process.terminate()
+        assert process.wait(timeout=15) == 0
+    finally:
+        process.kill()
+
+
+def test_a_full_disk_behind_stdout_does_not_prevent_the_start() -> None:
+    port = free_port()
+    with Path("/dev/full").open("w") as full:
+        process = start(
+            {"MIEN_PORT": str(port), "MIEN_MODEL": str(SHIPPED_MODEL), "MIEN_DETECTOR": "haar"},
+            stdout=full,
+            stderr=full,
+        )
+    client = Client(f"http://127.0.0.1:{port}", process)
+    try:
+        deadline = time.monotonic() + 30 * patience()
+        while True:
+            with contextlib.suppress(OSError):
+                if client.ask("GET", "/readyz")[0] == 200:
+                    break
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(timeout=15) == 0
+    finally:
+        process.kill()
+
+
+def test_a_setting_that_is_not_text_is_named() -> None:
+    process = start({"MIEN_HOST": "\udcff"}, stderr=subprocess.PIPE)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert said.strip() == "error: MIEN_HOST is not valid UTF-8."

@@ -150,12 +150,13 @@ def running_process(
         server.terminate()
         status = server.wait(timeout=30)
         watchdog.cancel()
-        server.stdout.close()
+        if server.stdout is not None:
+            server.stdout.close()
     assert status == 0
 
 
 @contextmanager
-def running_server(**settings: object) -> Iterator[str]:
+def running_server(**settings: Any) -> Iterator[str]:
     """The URL of a running service with these settings."""
     with running_process(**settings) as (url, _):
         yield url
@@ -171,7 +172,7 @@ def shipped_golden(manifest: ModelManifest) -> npt.NDArray[np.float32]:
     """(7,) what a model says of its golden face unless asked otherwise."""
     name = manifest.default_answer
     natural = np.array([manifest.answers[name].golden], np.float32)
-    return Choices.of(manifest).weighed(natural, name, None)[0]
+    return np.asarray(Choices.of(manifest).weighed(natural, name, None)[0])
 
 
 @pytest.fixture

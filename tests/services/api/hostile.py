@@ -57,7 +57,7 @@ class Client:
     def memory(self) -> int:
         """Resident bytes of the service and its workers."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return sum(_resident(pid) for pid in (self.process.pid, *children))
+        return sum(_resident(pid) for pid in (str(self.process.pid), *children))
 
     @contextlib.contextmanager
     def watched(self, livez_within_s: float = 0.5, grows_by: int = 150 * MB) -> Iterator[None]:
@@ -84,7 +84,7 @@ class Client:
         assert peak - before < grows_by, f"memory grew by {(peak - before) / MB:.0f} MB"
 
 
-def _resident(pid: int | str) -> int:
+def _resident(pid: str) -> int:
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError):  # a worker that was just replaced

@@ -116,7 +116,7 @@ def test_every_error_is_a_problem_with_a_code_of_its_own(jpeg: bytes) -> None:
         client = Client(url, process)
         preflight = {"Origin": "https://other.example", "Access_Control_Request_Method": "DELETE"}
         cases = [
-            (client.ask("OPTIONS", "/predict", **preflight), 400, "bad_request"),
+            (client.ask("OPTIONS", "/predict", None, **preflight), 400, "bad_request"),
             (client.ask("GET", "/web/style.css", Range="bytes=99999999-"), 416, "range_not_satisfiable"),
             (client.ask("GET", "/web/style.css", Range="nonsense"), 400, "bad_request"),
             (client.ask("GET", "/web/none.css"), 404, "not_found"),

@@ -5,8 +5,10 @@ import re
 import shutil
 import threading
 from pathlib import Path
+from typing import cast
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from services.api.app import create_app
@@ -102,8 +104,9 @@ def test_a_batch_is_answered_by_one_model_when_it_is_swapped_meanwhile(
     moving = settings.model_copy(update={"model": directory, "workers": 1})
     with TestClient(create_app(moving, faulty("is slow"))) as client:
         load_manifest(directory).model_copy(update={"version": "new"}).save(directory)
-        swap = threading.Timer(0.4, lambda: client.portal.call(client.app.state.service.load))
-        swap.start()
+        service, portal = cast(FastAPI, client.app).state.service, client.portal
+        assert portal is not None
+        threading.Timer(0.4, lambda: portal.start_task_soon(service.load)).start()
         answer = client.post("/predict/batch", files=[("files", jpeg)] * 12).json()
         assert [result["status"] for result in answer["results"]] == [200] * 12
         assert answer["model"]["version"] == "new"

@@ -3,15 +3,17 @@
 import argparse
 import asyncio
 import os
+import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.client import Outcome, closed_loop, open_loop, percentiles, request, run_loop
 from benchmarks.scenes import pictures, scene_jpeg
-from benchmarks.server import memory_mb, server
+from benchmarks.server import memory_mb, server, server_cpu_s
 from services.api.cpus import available_cpus
 from services.api.service import assembly_of
 from services.api.settings import Settings
@@ -29,9 +31,19 @@ def opened_analyzer() -> Analyzer:
     return analyzer
 
 
-def bare(images: Sequence[bytes], threads: int, seconds: float) -> float:
-    """Images a second of the pipeline alone, called by so many threads."""
-    analyzer, done, end = opened_analyzer(), [0] * threads, time.perf_counter() + seconds
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Images a second on the clock, and CPU time for each in ms."""
+
+    a_second: float
+    cpu_ms: float
+
+
+def bare(images: Sequence[bytes], threads: int, seconds: float) -> Rate:
+    """The pipeline alone, called by so many threads."""
+    analyzer, done = opened_analyzer(), [0] * threads
+    analyzer.analyze(images[0], Options())
+    cpu, end = time.process_time(), time.perf_counter() + seconds
 
     def work(number: int) -> None:
         while time.perf_counter() < end:
@@ -43,37 +55,47 @@ def bare(images: Sequence[bytes], threads: int, seconds: float) -> float:
         worker.start()
     for worker in workers:
         worker.join()
-    return sum(done) / seconds
+    return Rate(sum(done) / seconds, (time.process_time() - cpu) / sum(done) * 1000)
 
 
-def median(outcomes: Sequence[Outcome]) -> Outcome:
-    """The outcome whose rate is in the middle: other programs disturb some turns."""
-    return sorted(outcomes, key=lambda outcome: outcome.a_second)[len(outcomes) // 2]
+def served(url: str, requests: Sequence[bytes], clients: int, seconds: float) -> tuple[Outcome, Rate]:
+    """The same over HTTP, in a closed loop; the CPU time is the server's."""
+    cpu = server_cpu_s()
+    outcome = closed_loop(url, requests, clients, seconds)
+    return outcome, Rate(outcome.a_second, (server_cpu_s() - cpu) / max(len(outcome.answered), 1) * 1000)
+
+
+def middle(rates: Sequence[Rate]) -> Rate:
+    """The medians: other programs disturb some turns."""
+    return Rate(statistics.median(r.a_second for r in rates), statistics.median(r.cpu_ms for r in rates))
 
 
 def against_bare(url: str, images: Sequence[bytes], threads: int, seconds: float) -> float:
     """Print rates of closed loops beside the bare pipeline's, taken in turns; the best rate."""
     requests = [request("/predict", image) for image in images]
-    alone: dict[int, list[float]] = {1: [], threads: []}
-    outcomes: dict[int, list[Outcome]] = {clients: [] for clients in CLIENTS}
+    alone: dict[int, list[Rate]] = {1: [], threads: []}
+    loops: dict[int, list[tuple[Outcome, Rate]]] = {clients: [] for clients in CLIENTS}
     for _ in range(TURNS):
         for number in alone:
             alone[number].append(bare(images, number, seconds / TURNS))
         for clients in CLIENTS:
-            outcomes[clients].append(closed_loop(url, requests, clients, seconds / TURNS))
-    rates = {number: sorted(values)[TURNS // 2] for number, values in alone.items()}
+            loops[clients].append(served(url, requests, clients, seconds / TURNS))
+    rates = {number: middle(values) for number, values in alone.items()}
     for number, rate in rates.items():
-        print(f"bare pipeline, {number} thread{'s' * (number > 1)}: {rate:7.1f} /s")
-    print(f"{'clients':>8}{'answers/s':>11}{'of bare':>9}{'p50 ms':>9}{'p99 ms':>9}{'refused':>9}{'client':>8}")
-    for clients in CLIENTS:
-        outcome = median(outcomes[clients])
-        ratio = outcome.a_second / rates[min(clients, threads)]
-        p50, p99 = outcome.answered_ms(50, 99)
         print(
-            f"{clients:8}{outcome.a_second:11.1f}{ratio:9.2f}{p50:9.1f}{p99:9.1f}{len(outcome.refused):9}"
-            f"{outcome.client_share:8.1%}"
+            f"bare pipeline, {number} thread{'s' * (number > 1)}: {rate.a_second:7.1f} /s, {rate.cpu_ms:.2f} ms of CPU"
         )
-    return max(median(values).a_second for values in outcomes.values())
+    print(f"{'clients':>8}{'answers/s':>11}{'of bare':>9}{'p50 ms':>9}{'p99 ms':>9}{'refused':>9}", end="")
+    print(f"{'CPU ms':>9}{'of bare':>9}{'client':>8}")
+    best = 0.0
+    for clients, turns in loops.items():
+        rate, alike = middle([rate for _, rate in turns]), rates[min(clients, threads)]
+        outcome = sorted((outcome for outcome, _ in turns), key=lambda outcome: outcome.a_second)[TURNS // 2]
+        p50, p99 = outcome.answered_ms(50, 99)
+        print(f"{clients:8}{rate.a_second:11.1f}{rate.a_second / alike.a_second:9.2f}{p50:9.1f}{p99:9.1f}", end="")
+        print(f"{len(outcome.refused):9}{rate.cpu_ms:9.2f}{alike.cpu_ms / rate.cpu_ms:9.2f}{outcome.client_share:8.1%}")
+        best = max(best, rate.a_second)
+    return best
 
 
 def at_rates(url: str, data: bytes, peak: float, seconds: float) -> None:

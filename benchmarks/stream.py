@@ -18,7 +18,7 @@ from websockets.asyncio.client import connect
 
 from benchmarks.pipeline import milliseconds
 from benchmarks.scenes import scene_jpeg
-from benchmarks.server import memory_mb, metric, server
+from benchmarks.server import memory_mb, metric, server, server_cpu_s
 from services.api.cpus import available_cpus
 from services.api.settings import Settings
 from shared.analyzer import Analyzer, Options
@@ -136,7 +136,9 @@ def smoothing(seconds: float) -> None:
 def webcams_a_core(frame: bytes, seconds: float) -> None:
     """How many webcams of 640x480 at 15 frames a second one core follows; the clients are on the other cores."""
     first, *others = sorted(os.sched_getaffinity(0))
-    print(f"\nwebcams on one core, 640x480 at 15 frames a second{'':4}answered   lag p50     p95 ms")
+    print(
+        f"\nwebcams on one core, 640x480 at 15 frames a second{'':4}answered   lag p50  p95 ms  CPU a frame, ms  webcams"
+    )
     with server(core=first, MIEN_WORKERS="1") as url:
         os.sched_setaffinity(0, others or [first])
 
@@ -144,10 +146,14 @@ def webcams_a_core(frame: bytes, seconds: float) -> None:
             return list(await asyncio.gather(*(session(stream_url(url), frame, 15, seconds) for _ in range(number))))
 
         for number in (1, 2, 4, 6, 8, 10):
+            cpu = server_cpu_s()
             clients = asyncio.run(all_of_them(number))
+            cpu_s = server_cpu_s() - cpu
             lags = [lag for client in clients for lag in client.lags]
             p50, p95 = np.percentile(lags, [50, 95])
-            print(f"{number:8}{'':45}{len(lags) / sum(client.sent for client in clients):9.1%}{p50:10.1f}{p95:8.1f}")
+            answered = len(lags) / sum(client.sent for client in clients)
+            print(f"{number:8}{'':45}{answered:9.1%}{p50:10.1f}{p95:8.1f}", end="")
+            print(f"{cpu_s / len(lags) * 1000:17.2f}{len(lags) / cpu_s / 15:9.1f}")
         os.sched_setaffinity(0, [first, *others])
 
 

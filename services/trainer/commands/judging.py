@@ -56,7 +56,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     whole = (options.target / "run.json").exists() and not options.flip and not options.split
     out = options.out or (options.target / "evaluation.json" if whole else None)
     if out:
-        write_evaluation(results, out)
+        write_evaluation(results, out, data)
         print(f"\nwritten: {out}")
 
 
@@ -182,7 +182,8 @@ def _run_baselines(options: argparse.Namespace) -> None:
     from services.trainer.judging import baselines
     from services.trainer.judging.compare import compare, write_named
 
-    write_named(baselines.run_baselines(Dataset.load(options.data)), options.out)
+    data = Dataset.load(options.data)
+    write_named(baselines.run_baselines(data), options.out, data)
     print("\n".join(compare([options.out]).as_markdown()))
     print(f"written: {options.out}")
 

@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from pydantic import TypeAdapter
 
-from services.trainer.data.dataset import SPLITS
+from services.trainer.data.dataset import SPLITS, Dataset
 from services.trainer.errors import DataError
+from services.trainer.judging.evaluate import called
 from services.trainer.judging.tables import FIGURES, Table, figure
 from shared.atomic import write_text
 from shared.manifest import MANIFEST_FILE, load_manifest
@@ -22,20 +23,28 @@ _COLUMNS: Final[tuple[tuple[str, Yardstick, str], ...]] = (
     ("test", "consensus", "mean_recall"),
     ("test", "all", "ece"),
 )
+_Scored: TypeAlias = tuple[str, Metrics]  # what names the data, and the scores on it
 _NAMED_METRICS: Final = TypeAdapter(dict[str, Metrics])
 
 
 def compare(paths: list[Path]) -> Table:
     """A row for each answer of each run, model directory, or JSON of `evaluate` or `baselines`.
 
+    Where their scores are of several data sets, a column names each row's: such rows are not comparable.
+
     Raises DataError for one that has not been evaluated.
     """
-    results: dict[str, Metrics] = {}
+    results: dict[str, _Scored] = {}
     for name, path in distinct_names(paths).items():
         results |= _results(name, path)
-    rows = [row for name, metrics in results.items() for row in _rows(name, metrics)]
+    several = len({data for data, _ in results.values()}) > 1
+    rows = [
+        (title, *([data] if several else []), *cells)
+        for name, (data, metrics) in results.items()
+        for title, *cells in _rows(name, metrics)
+    ]
     head = (" ".join((split, yardstick.replace("_", " "), FIGURES[name])) for split, yardstick, name in _COLUMNS)
-    return Table(("", *head), tuple(rows))
+    return Table(("", *(["data"] if several else []), *head), tuple(rows), words=1 + several)
 
 
 def distinct_names(paths: list[Path]) -> dict[str, Path]:
@@ -46,9 +55,10 @@ def distinct_names(paths: list[Path]) -> dict[str, Path]:
     return {"/".join(path.resolve().parts[-length:]): path for path in paths}
 
 
-def write_named(results: dict[str, Metrics], path: Path) -> None:
-    """Keep the scores of several things, each by its name, as JSON."""
-    write_text(path, _NAMED_METRICS.dump_json(results, indent=1).decode() + "\n")
+def write_named(results: dict[str, Metrics], path: Path, data: Dataset | None = None) -> None:
+    """Keep the scores of several things, each by its name, as JSON, and what names the data that they are of."""
+    named = {"data": called(data.name, data.sha256)} if data else {}
+    write_text(path, json.dumps(named | _NAMED_METRICS.dump_python(results, mode="json"), indent=1) + "\n")
 
 
 def _rows(name: str, metrics: Metrics) -> list[tuple[str, ...]]:
@@ -66,14 +76,17 @@ def _cell(scores: AnswerScores, yardstick: Yardstick, name: str) -> str:
     return figure(scores[yardstick], name) if yardstick in scores else ""
 
 
-def _results(name: str, path: Path) -> dict[str, Metrics]:
+def _results(name: str, path: Path) -> dict[str, _Scored]:
     if (path / MANIFEST_FILE).exists():
-        return {name: load_manifest(path).metrics}
+        manifest = load_manifest(path)
+        return {name: (called(manifest.training.data, manifest.training.data_sha256), manifest.metrics)}
     file = path / "evaluation.json" if path.is_dir() else path
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        data = str(content.pop("data", "unknown"))
         named = {name: content} if set(content) <= set(SPLITS) else content  # of baselines: a name, then its scores
-        return _NAMED_METRICS.validate_python({key: upgraded_metrics(metrics) for key, metrics in named.items()})
+        scores = _NAMED_METRICS.validate_python({key: upgraded_metrics(metrics) for key, metrics in named.items()})
+        return {key: (data, metrics) for key, metrics in scores.items()}
     except OSError as error:
         raise DataError(f"{path} has not been evaluated yet: `python -m services.trainer evaluate {path}`.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,5 +1,6 @@
 """`evaluate`: scores of a run or a model directory, by split, answer and yardstick."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -76,9 +77,15 @@ def own_scores(answer: AnswerName, scores: AnswerScores) -> Scores:
     return scores.get(OWN_YARDSTICK[answer]) or scores["all"]
 
 
-def write_evaluation(results: Metrics, path: Path) -> None:
-    """Keep the scores as JSON."""
-    write_text(path, METRICS.dump_json(results, indent=1).decode() + "\n")
+def write_evaluation(results: Metrics, path: Path, data: Dataset | None = None) -> None:
+    """Keep the scores as JSON, and what names the data that they are of."""
+    named = {"data": called(data.name, data.sha256)} if data else {}
+    write_text(path, json.dumps(named | METRICS.dump_python(results, mode="json"), indent=1) + "\n")
+
+
+def called(data: str, sha256: str) -> str:
+    """A data set by its name and the beginning of its hash, which tell it from every other."""
+    return f"{data} {sha256[:8]}"
 
 
 def as_text(results: Metrics) -> str:

@@ -87,7 +87,7 @@ def report(target: Path, data: Dataset, out: Path, split: Split = "test") -> Pat
     _robustness(page, robustness(predict, data, split), target.name)
     _classes(page, data)
     write_text(out / "report.html", _document(target.name, page.parts))
-    write_evaluation(results, out / "evaluation.json")
+    write_evaluation(results, out / "evaluation.json", data)
     return out / "report.html"
 
 

@@ -23,14 +23,22 @@ def always_angry_and_people_disgusted(faces: np.ndarray) -> Answers:
 
 
 def test_a_row_for_each_run_model_and_baseline(drawn: Dataset, tmp_path: Path) -> None:
-    write_named({"majority class": evaluate(always_angry, drawn, SPLITS[1:])}, tmp_path / "baselines.json")
+    write_named({"majority class": evaluate(always_angry, drawn, SPLITS[1:])}, tmp_path / "baselines.json", drawn)
     (tmp_path / "run").mkdir()
-    write_evaluation(evaluate(always_angry, drawn, SPLITS[1:]), tmp_path / "run/evaluation.json")
-    rows = compare([tmp_path / "baselines.json", tmp_path / "run", ROOT / "models/paper"]).rows
-    assert [row[0] for row in rows] == ["majority class", "run", "paper"]
+    write_evaluation(evaluate(always_angry, drawn, SPLITS[1:]), tmp_path / "run/evaluation.json", drawn)
+    rows = compare([tmp_path / "baselines.json", tmp_path / "run"]).rows
+    assert [row[0] for row in rows] == ["majority class", "run"]
     assert rows[0][1:3] == rows[1][1:3] == ("0.1429", "0.1429")
     assert rows[1][5] == ""  # no votes, no consensus
-    assert rows[2][2] == "0.5985"
+
+
+def test_rows_of_different_data_name_it(drawn: Dataset, tmp_path: Path) -> None:
+    write_evaluation(evaluate(always_angry, drawn, SPLITS[1:]), tmp_path / "evaluation.json", drawn)
+    table = compare([tmp_path, ROOT / "models/paper", ROOT / "docs/training/baselines.json"])
+    assert table.head[1] == "data"
+    assert table.rows[0][1] == f"{drawn.name} {drawn.sha256[:8]}"
+    assert {row[1] for row in table.rows[1:]} == {"FER2013 237ab9a4"}
+    assert table.rows[1][3] == "0.5985"
 
 
 def test_two_answers_are_two_rows(drawn: Dataset, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def class_distribution(images: Mapping[Any, Mapping[str, int]]) -> Figure:
     for bars in axes.containers:
         axes.bar_label(bars, fontsize=7, padding=2)  # type: ignore[arg-type] # bar plots hold bars
     axes.set(xlabel="", ylabel="images", title="Images per class and split")
-    axes.legend(title="", frameon=False)
+    _legend_below(figure, axes)
     return figure
 
 
@@ -82,8 +82,8 @@ def curves(history: Sequence[Mapping[str, float]], others: Mapping[str, Mapping[
                 axes.plot(list(points), list(points.values()), "o", label=label, color="#d9622b")
         axes.set(xlabel="epoch", title=name)
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
         _clean(axes)
+    _legend_below(figure, axes)  # of accuracy, which has every line that loss has
     return figure
 
 
@@ -127,7 +127,7 @@ def robustness_curves(results: Mapping[str, Harms]) -> Figure:
         _clean(axes)
     for axes in grid[len(harms) :]:
         axes.axis("off")
-    grid[0].legend(fontsize=7, frameon=False)
+    _legend_below(figure, grid[0])
     return figure
 
 
@@ -187,6 +187,14 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     axes = figure.subplots()
     _clean(axes)
     return figure, axes
+
+
+def _legend_below(figure: Figure, axes: Axes) -> None:
+    """The legend of `axes` under the whole figure, where it covers nothing."""
+    if legend := axes.get_legend():
+        legend.remove()
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
 
 
 def _clean(axes: Axes) -> None:

@@ -4,6 +4,7 @@ import base64
 import html
 import json
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -13,16 +14,18 @@ from matplotlib.figure import Figure
 from services.trainer import plots
 from services.trainer.data.dataset import SPLITS, Dataset, Split
 from services.trainer.judging.calibration import apply_temperature, fit_temperature
-from services.trainer.judging.evaluate import evaluate, own_rows, own_scores, write_evaluation
+from services.trainer.judging.evaluate import called, evaluate, own_rows, own_scores, write_evaluation
 from services.trainer.judging.explain import answering, grad_cam, occlusion
 from services.trainer.judging.robustness import harms_by_answer, robustness
 from services.trainer.judging.tables import Table, class_table, harm_table, score_table
+from services.trainer.training.config import TrainConfig
 from services.trainer.training.metrics import ECE_BINS, reliability_bins, score
 from services.trainer.training.predictors import Answers, Predict, one_answer, open_predictor
-from services.trainer.training.workdir import Workdir
+from services.trainer.training.workdir import Workdir, best_epoch
 from shared.answers import AnswerName, default_answer
 from shared.atomic import write_text
 from shared.emotions import EMOTIONS
+from shared.manifest import MANIFEST_FILE, load_manifest
 from shared.pipeline.classify import Probabilities
 from shared.scores import Metrics, Robustness
 
@@ -33,7 +36,8 @@ body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem; font: 1rem/1.5 syst
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .75rem; border-bottom: 1px solid #d5dae0; text-align: right; }
 .word { text-align: left; }
-img { max-width: 100%; }
+.wide { overflow-x: auto; }
+img { max-width: 100%; height: auto; }
 """
 
 
@@ -53,7 +57,8 @@ class _Page:
             filled = zip(kinds, cells, strict=True)
             return "<tr>" + "".join(f"<{tag}{kind}>{html.escape(cell)}</{tag}>" for kind, cell in filled) + "</tr>"
 
-        self.parts.extend(["<table>", row(table.head, "th"), *(row(cells, "td") for cells in table.rows), "</table>"])
+        rows = [row(table.head, "th"), *(row(cells, "td") for cells in table.rows)]
+        self.parts.extend(['<div class="wide"><table>', *rows, "</table></div>"])  # on a phone the table scrolls alone
 
     def figure(self, name: str, figure: Figure, description: str) -> None:
         plots.save(figure, self.folder / f"{name}.png")
@@ -71,6 +76,7 @@ def report(target: Path, data: Dataset, out: Path, split: Split = "test") -> Pat
     answers, fitted_on = predict(part.pixels), predict(validation.pixels)
     page = _Page(out, [])
     page.text("h1", f"{target.name} on {split}")
+    page.text("p", _about(target, data))
     results = evaluate(predict, data, SPLITS[1:])
     page.text("h2", "Scores")
     page.table(score_table(results))
@@ -89,6 +95,18 @@ def report(target: Path, data: Dataset, out: Path, split: Split = "test") -> Pat
     write_text(out / "report.html", _document(target.name, page.parts))
     write_evaluation(results, out / "evaluation.json", data)
     return out / "report.html"
+
+
+def _about(target: Path, data: Dataset) -> str:
+    """When the report was written, of which weights and of which data."""
+    if (target / MANIFEST_FILE).exists():
+        manifest = load_manifest(target)
+        weights = f"version {manifest.version}, weights of epoch {manifest.training.best_epoch}"
+    else:
+        home = Workdir(target)
+        history, config = home.read_history(), TrainConfig.model_validate(home.read_run()["config"])
+        weights = f"weights of epoch {best_epoch(history, config)['epoch']} of {len(history)}"
+    return f"{date.today().isoformat()}; {weights}; data {called(data.name, data.sha256)}."
 
 
 def _confusion(page: _Page, results: Metrics, split: Split, answer: AnswerName) -> None:
@@ -202,7 +220,7 @@ def _classes(page: _Page, data: Dataset) -> None:
 
 
 def _document(title: str, parts: list[str]) -> str:
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{_STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
-    )
+    head = f"""<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title><style>{_STYLE}</style>"""
+    body = "\n".join(parts)
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'

@@ -38,6 +38,9 @@ def test_the_report_is_one_page_with_everything_in_it(voted: Dataset, brief: Tra
         "Robustness",
     ):
         assert title in page, title
+    assert re.search(rf"\d{{4}}-\d\d-\d\d; weights of epoch \d of 3; data FER2013 {voted.sha256[:8]}", page)
+    assert 'name="viewport"' in page
+    assert page.count('<div class="wide"><table>') == page.count("<table>")  # on a phone tables scroll alone
     assert "http" not in re.sub(r"data:image/png;base64,[^\"]+", "", page)
     figures = re.findall(r'alt="[^"]+" src="data:image/png;base64,([^"]{2000,})"', page)
     assert len(figures) == 8

@@ -5,14 +5,15 @@ import os
 from pathlib import Path
 
 
-def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """CPUs this process may use: its affinity, and the quota of its cgroup (v2, then v1), rounded up."""
+def available_cpus() -> int:
+    """CPUs this process may use: its affinity, and the quota of its cgroup, rounded up."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota(cgroup)
+    quota = cgroup_quota(Path("/sys/fs/cgroup"))
     return max(1, min(allowed, math.ceil(quota))) if quota else allowed
 
 
-def _cgroup_quota(cgroup: Path) -> float | None:
+def cgroup_quota(cgroup: Path) -> float | None:
+    """The CPUs that the cgroup (v2, then v1) in this folder may use; None without a quota."""
     try:
         limit, period = (cgroup / "cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)

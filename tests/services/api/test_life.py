@@ -218,6 +218,7 @@ def test_the_log_has_one_json_line_a_request_and_nothing_of_the_image(tmp_path: 
     assert (second["status"], second["code"]) == (415, "unsupported_image")
     assert third["status"] == 404
     assert fourth["duration_ms"] >= 0
+    assert "code" not in fourth
     assert "secret" not in json.dumps(lines)
     assert "127.0.0.1" not in json.dumps([line for line in lines if "running on" not in line["message"]])
 

@@ -4,6 +4,8 @@ import re
 
 from fastapi.testclient import TestClient
 
+from shared.emotions import EMOTIONS
+
 
 def test_the_documentation_needs_nothing_from_elsewhere(client: TestClient) -> None:
     page = client.get("/docs")
@@ -28,3 +30,28 @@ def test_the_documentation_says_where_a_key_goes_and_what_can_go_wrong(client: T
     assert {"400", "401", "413", "415", "422", "500", "503"} <= set(schema["paths"]["/predict"]["post"]["responses"])
     assert "503" in schema["paths"]["/readyz"]["get"]["responses"]
     assert "/stream" in schema["info"]["description"]
+
+
+def test_operations_are_named_by_words_and_metrics_come_last(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    names = [operation["operationId"] for path in paths.values() for operation in path.values()]
+    assert names == ["predict", "predict_batch", "predict_annotated", "model", "livez", "healthz", "readyz", "metrics"]
+
+
+def test_every_error_is_the_same_problem(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    described = [
+        response["content"]
+        for path in paths.values()
+        for operation in path.values()
+        for status, response in operation["responses"].items()
+        if int(status) >= 400
+    ]
+    assert len(described) > 20
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    assert all(content == problem for content in described)
+
+
+def test_emotions_are_an_enumeration(client: TestClient) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    assert schemas["FaceModel"]["properties"]["emotion"]["enum"] == list(EMOTIONS)

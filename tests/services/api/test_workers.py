@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from services.api.budget import Budget
-from services.api.cpus import available_cpus
 from services.api.faults import Overloaded, TimedOut, WorkerDied
 from services.api.jobs import Job
 from services.api.service import assembly_of
@@ -175,24 +174,3 @@ def test_a_model_that_is_refused_or_never_loads_leaves_the_workers_that_are_ther
 def small(scene: Image.Image, encode: Callable[..., bytes]) -> bytes:
     """A picture at which no worker has its fault."""
     return encode(scene.resize((320, 240)), "JPEG")
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({"cpu.max": "150000 100000"}, 2),
-        ({"cpu.max": "50000 100000"}, 1),
-        ({"cpu.max": "max 100000"}, 64),
-        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 64),
-        ({}, 64),
-    ],
-)
-def test_the_cgroup_s_quota_bounds_the_cpus(
-    files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text + "\n")
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
-    assert available_cpus(tmp_path) == expected

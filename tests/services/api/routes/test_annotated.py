@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -35,3 +36,17 @@ def test_the_annotated_image_is_the_image_with_its_faces_drawn(
     assert left - 60 < columns[0] < columns[-1] < right + 200
     assert top - 150 < rows[0] < rows[-1] < bottom + 60
     assert_problem(client.post("/predict/annotated", content=b"text", headers=JPEG), 415, "unsupported_image")
+
+
+def test_its_log_line_has_the_timings(client: TestClient, jpeg: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "mien.access"):
+        client.post("/predict/annotated", content=jpeg, headers=JPEG)
+    (record,) = [record for record in caplog.records if record.name == "mien.access"]
+    assert set(record.__dict__["timings_ms"]) == {"queue", "decode", "detect", "crop", "classify"}
+
+
+def test_clients_that_know_no_image_types_can_ask_for_bytes(client: TestClient, jpeg: bytes) -> None:
+    headers = JPEG | {"Accept": "application/octet-stream"}
+    response = client.post("/predict/annotated", content=jpeg, headers=headers)
+    assert response.headers["content-type"] == "application/octet-stream"
+    assert response.content.startswith(b"\xff\xd8\xff")

@@ -11,7 +11,7 @@ OUT ?= scored
 WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test containers-test check format trainer train score archive-test bench yunet requirements clean
+.PHONY: help run test containers-test check format trainer train score archive-test bench fuzz soak audit sbom yunet requirements clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,18 @@ bench: $(VENV)/.dev ## speed and memory, as ratios; PHOTOS is a folder of photos
 	@$(BIN)/python -m benchmarks.stream
 	@$(BIN)/python -m benchmarks.peers --photos $(PHOTOS)
 	@$(BIN)/python -m benchmarks.archive $(PHOTOS) --count 2000 --frames 1000 5000
+
+fuzz: $(VENV)/.dev ## mutate files, bodies and sessions for SECONDS (60), with a table at the end
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
+
+soak: $(VENV)/.dev ## a service under mixed and hostile traffic for MINUTES (60)
+	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),60)
+
+audit: $(VENV)/.dev ## known vulnerabilities in the packages that serve
+	@$(BIN)/pip-audit -r requirements/api.txt --disable-pip --no-deps
+
+sbom: $(VENV)/.dev ## the packages that serve, as CycloneDX, into sbom.json
+	@$(BIN)/cyclonedx-py requirements requirements/api.txt --output-reproducible -o sbom.json
 
 yunet: $(VENV)/.api ## fetch YuNet, the better face detector
 	@$(BIN)/python -m services.api.fetch_yunet

@@ -215,7 +215,7 @@ def _training(manifest: ModelManifest) -> str:
         f"Trained from {provenance.origin(training)} on {training.data}'s training split by this repository's trainer: commit "
         f"`{training.commit}`, seed {training.seed}, {training.epochs} epochs ({training.train_seconds / 3600:.1f} h on "
         f"{training.device}), the weights of epoch {training.best_epoch}, chosen on {_called('validation', manifest)}. "
-        f"Training images repeated in the test splits were removed first. {provenance.targets(training)} "
+        f"Training images repeated in the test splits were removed first. {provenance.targets(training, provenance.has_votes(manifest))} "
         f"Data `sha256:{training.data_sha256}`."
     )
 

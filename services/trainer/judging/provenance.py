@@ -40,13 +40,20 @@ def limits(data: str) -> str:
     )
 
 
-def targets(training: Training) -> str:
-    """What the network was told is right: whoever compares with FER2013 alone must know the votes' part in it."""
+def has_votes(manifest: ModelManifest) -> bool:
+    """Whether the data had FER+'s votes: only then are there scores by them."""
+    return any("consensus" in scores for answers in manifest.metrics.values() for scores in answers.values())
+
+
+def targets(training: Training, votes: bool) -> str:
+    """What the network was told is right: whoever compares with FER2013 alone must know the part of the `votes` in it."""
     config = TrainConfig.model_validate(training.config)
-    people = config.people
-    parts = [f"Its targets were {_target(config.target)}."]
+    people = config.people if votes else None
+    parts = [f"Its targets were {_target(config.target, votes)}."]
     if people is not None:
-        parts = [f"The targets of `labels` were {_target(config.target)}; of `people`, {_target(people)}."]
+        parts = [
+            f"The targets of `labels` were {_target(config.target, votes)}; of `people`, {_target(people, votes)}."
+        ]
     if training.teachers_sha256:
         named = ", ".join(f"{teacher.name} (`{teacher.sha256[:12]}…`)" for teacher in training.teachers)
         unnamed = ", ".join(f"`sha256:{sha256}`" for sha256 in training.teachers_sha256)
@@ -55,7 +62,7 @@ def targets(training: Training) -> str:
         parts.append(
             f"{config.unlabeled_share:.0%} of the faces came from {_faces(training.faces)}, labelled by the teachers alone."
         )
-    if config.target.drop_not_a_face:
+    if config.target.drop_not_a_face and votes:
         parts.append("Images that at least half of the raters call no face were left out.")
     return " ".join(parts)
 
@@ -67,10 +74,12 @@ def terms(manifest: ModelManifest, data: str) -> str:
     if data == FER2013:
         parts.append(
             "FER2013 was published for research; its images are not part of this repository, "
-            "and whoever retrains must hold them under its terms. FER+ votes: MIT."
+            "and whoever retrains must hold them under its terms." + " FER+ votes: MIT." * has_votes(manifest)
         )
     else:
         parts.append(f"The images of {data} are not part of this model; whoever collected them sets their terms.")
+        if training.init_sha256:
+            parts.append("The weights that it began with have terms of their own.")
     started = {teacher.pretrained for teacher in training.teachers if teacher.pretrained}
     parts += [f"Its teachers began with the weights of {_known(weights)}." for weights in sorted(started)]
     if training.faces is not None:
@@ -78,8 +87,8 @@ def terms(manifest: ModelManifest, data: str) -> str:
     return " ".join(parts)
 
 
-def _target(target: TargetConfig) -> str:
-    label = target.original_weight
+def _target(target: TargetConfig, votes: bool) -> str:
+    label = target.original_weight if votes else 1
     shares = [f"the original label for {label:.0%}"] if label else []
     if label < 1:
         shares.append(f"the share of FER+'s votes, where there are any, for {1 - label:.0%}")
@@ -92,8 +101,12 @@ def _target(target: TargetConfig) -> str:
 
 
 def _licence(manifest: ModelManifest) -> str:
-    pretrained = manifest.training.pretrained
-    return f"under the terms of those they began with, {_known(pretrained)}" if pretrained else manifest.license
+    training = manifest.training
+    if training.pretrained:
+        return f"under the terms of those they began with, {_known(training.pretrained)}"
+    if training.data != FER2013:
+        return "this card grants no licence; whoever trained them decides"
+    return manifest.license
 
 
 def _known(weights: str) -> str:

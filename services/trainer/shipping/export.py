@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from services.trainer.data.dataset import FACE_SIZE_PX, SPLITS, Dataset
+from services.trainer.data.dataset import FACE_SIZE_PX, FER2013, SPLITS, Dataset
 from services.trainer.errors import ExportRefused, WorkdirError
 from services.trainer.judging.calibration import fit_temperature, with_temperatures
 from services.trainer.judging.card import model_card
@@ -79,7 +79,7 @@ def export(workdir: Path, data: Dataset, geometry: dict[DetectorName, CropGeomet
             parameters=calibrated.count_params(),
             training=_training(home),
             metrics={},
-            license="other" if run.get("pretrained") else WEIGHTS_LICENSE,
+            license="other" if run.get("pretrained") or data.name != FER2013 else WEIGHTS_LICENSE,
         )
         manifest.save(new)
         predict = open_predictor(new)

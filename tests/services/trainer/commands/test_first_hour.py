@@ -8,6 +8,9 @@ import pytest
 
 from services.trainer.__main__ import main
 from services.trainer.data.dataset import Dataset
+from services.trainer.training.config import OptimizerConfig, load_config
+from services.trainer.training.train import build_optimizer
+from shared.manifest import load_manifest
 from tests.conftest import ROOT, SHIPPED_MODEL
 
 
@@ -43,3 +46,14 @@ def test_a_wrong_share_of_channels_is_refused(keep: str, tmp_path: Path, capsys:
 def test_a_detector_that_would_not_be_used_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", str(tmp_path), "--yunet", "yunet.onnx", "--out", str(tmp_path / "data.npz")]) == 2
     assert "add --detect" in capsys.readouterr().err
+
+
+def test_the_configuration_for_own_faces_is_of_the_network_that_ships() -> None:
+    config = load_config(ROOT / "services/trainer/configs/own-faces.toml")
+    assert config.network == load_manifest(SHIPPED_MODEL).training.network
+
+
+@pytest.mark.parametrize(("epochs", "momentum"), [(30, 0.998), (1, 0.985)])
+def test_the_average_of_weights_reaches_back_over_a_share_of_the_steps(epochs: int, momentum: float) -> None:
+    optimizer = build_optimizer(OptimizerConfig(ema=0.998), epochs, steps_per_epoch=449)
+    assert optimizer.ema_momentum == pytest.approx(momentum, abs=5e-4)

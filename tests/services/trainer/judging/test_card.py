@@ -1,8 +1,85 @@
-"""A card says of a model what is true of it: no more rights, and no more votes, than there are."""
+"""The card says what a person must know before using a model: its answers, its origin, the law."""
+
+from collections.abc import Callable
+
+import pytest
 
 from services.trainer.judging.card import model_card
-from shared.manifest import ModelManifest, load_manifest
-from tests.conftest import SHIPPED_MODEL
+from services.trainer.training.config import TargetConfig
+from shared.manifest import Answer, DefaultPrior, ModelManifest, Source, load_manifest
+from tests.conftest import ROOT, SHIPPED_MODEL
+
+TFLITE = "sha256:37dabf4f1da9f816f1413d236ee9d9e4ac24686c44450fb64f05b307f1b1a7dc"
+EVEN = (1 / 7,) * 7
+Change = Callable[[ModelManifest], ModelManifest]
+
+
+@pytest.fixture
+def manifest() -> ModelManifest:
+    """One answer, of the paper's network."""
+    return load_manifest(ROOT / "models/paper")
+
+
+def trained(manifest: ModelManifest, config: dict[str, object] | None = None, **about: object) -> ModelManifest:
+    """The manifest of a run with another configuration or origin."""
+    training = manifest.training.model_copy(update=about | {"config": manifest.training.config | (config or {})})
+    return manifest.model_copy(update={"training": training})
+
+
+def test_every_card_says_what_the_law_forbids(manifest: ModelManifest) -> None:
+    card = model_card(manifest)
+    assert "Regulation (EU) 2024/1689" in card
+    assert "Article 5(1)(f)" in card
+    assert "Article 50(3)" in card
+    assert "bias between groups is likely and unmeasured" in card
+
+
+def test_teachers_are_named_with_what_they_began_with(manifest: ModelManifest) -> None:
+    teachers = (Source(name="teacher-96", sha256="a" * 64, pretrained=TFLITE), Source(name="ours", sha256="b" * 64))
+    faces = Source(name="fairface_train", sha256="c" * 64)
+    config = {
+        "target": TargetConfig(original_weight=0.85, teacher_weight=0.5).model_dump(),
+        "people": TargetConfig(original_weight=0, teacher_weight=0.25).model_dump(),
+        "unlabeled_share": 0.4,
+    }
+    hashes = ("a" * 64, "b" * 64)
+    card = model_card(trained(manifest, config, teachers=teachers, teachers_sha256=hashes, faces=faces))
+    assert "the original label for 85%, the share of FER+'s votes, where there are any, for 15%" in card
+    assert "50% of that gave way to the teachers' predictions" in card
+    assert "The teachers were teacher-96 (`aaaaaaaaaaaa…`), ours (`bbbbbbbbbbbb…`)." in card
+    assert "EmotiEffLib's `mobilenet_7.tflite` (Apache-2.0 upstream; trained on VGGFace2 and AffectNet" in card
+    assert "40% of the faces came from FairFace (Karkkainen and Joo 2021, CC BY 4.0)" in card
+
+
+def test_foreign_weights_bring_their_terms(manifest: ModelManifest) -> None:
+    card = model_card(trained(manifest, pretrained="imagenet"))
+    assert "Trained from the weights of keras.applications" in card
+    assert "Weights: under the terms of those they began with, keras.applications" in card
+    assert "Weights: Apache-2.0." in model_card(manifest)
+
+
+def test_data_of_one_s_own_is_called_by_its_name(manifest: ModelManifest) -> None:
+    card = model_card(trained(manifest, data="Drawn"))
+    assert "those of Drawn, about which this trainer knows nothing" in card
+    assert "FER2013" not in card
+    assert "PublicTest" not in card
+
+
+def test_two_answers_and_a_default_prior_are_told(manifest: ModelManifest) -> None:
+    labels, scores = manifest.answers["labels"], manifest.metrics["test"]["labels"]
+    people = Answer(temperature=0.5, frequencies=EVEN, golden=labels.golden)
+    two = trained(manifest, quantization=None).model_copy(
+        update={
+            "answers": {"labels": labels, "people": people},
+            "metrics": {"test": {"labels": scores, "people": scores}},
+            "default_prior": DefaultPrior(kind="balanced", metrics={"test": scores}),
+        }
+    )
+    card = model_card(two)
+    assert "It gives 2 answers: `people` is what people see in a face" in card
+    assert "| PrivateTest | people | consensus of at least 6 of 10 FER+ raters | 2720 |" in card
+    assert "`people` is answered with a balanced prior" in card
+    assert f"Logits are divided by {labels.temperature} (`labels`) and 0.5 (`people`)" in card
 
 
 def of_own_faces() -> ModelManifest:

@@ -140,7 +140,7 @@ def _code_of(status: int) -> str:
 
 def install(app: FastAPI) -> None:
     """Answer every error of `app` with a problem; middleware.CatchAll does so for unexpected ones."""
-    app.add_exception_handler(MienError, _expected)
+    app.add_exception_handler(MienError, expected)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
 
@@ -163,7 +163,8 @@ def log_fault(error: Exception, request_id: str) -> None:
     _logger.error("request failed", exc_info=error, extra={"request_id": request_id})
 
 
-async def _expected(request: Request, error: Exception) -> JSONResponse:
+async def expected(request: Request, error: Exception) -> JSONResponse:
+    """The answer to a MienError."""
     answer = answer_to(error)
     if answer is INTERNAL:
         return unexpected(request, error)

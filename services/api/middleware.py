@@ -12,11 +12,13 @@ from urllib.parse import quote
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.api.errors import MEDIA_TYPE, problem_of_status, stopping, unexpected
+from services.api.errors import MEDIA_TYPE, expected, problem_of_status, stopping, unexpected
+from services.api.faults import Overloaded
 from services.api.telemetry import Telemetry
 
 _VALID_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS: Final = {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
+_WORK: Final = {"/predict", "/predict/batch", "/predict/annotated"}
 UNMATCHED: Final = "unmatched"  # unknown paths share one label
 CLIENT_CLOSED_REQUEST: Final = 499  # nginx's status for a client that left before the answer
 _logger = logging.getLogger("mien.access")
@@ -77,6 +79,24 @@ class RequestContext:
         }
         # Quoted again: a path may contain line breaks and terminal control characters.
         _logger.info("%s %s", scope["method"], quote(scope["path"]), extra=details)
+
+
+class TurnAway:
+    """Refuses work while the queue is full, before routing and before the body is read: the rest stays for answers."""
+
+    def __init__(self, app: ASGIApp, check_room: Callable[[], None]) -> None:
+        self._app, self._check_room = app, check_room
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in _WORK:
+            try:
+                self._check_room()
+            except Overloaded as error:
+                scope["state"]["route"] = scope["path"]
+                response = await expected(Request(scope), error)
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class ProblemsOnly:

@@ -9,7 +9,7 @@ import pytest
 
 from services.trainer.data.dataset import VOTE_COLUMNS, Dataset
 from services.trainer.judging.report import report
-from services.trainer.training.config import TrainConfig
+from services.trainer.training.config import TargetConfig, TrainConfig
 from services.trainer.training.train import train
 
 
@@ -25,16 +25,18 @@ def voted(drawn: Dataset) -> Dataset:
 
 
 def test_the_report_is_one_page_with_everything_in_it(voted: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
-    train(brief, voted, tmp_path / "run", quiet=True)
+    two = brief.model_copy(update={"people": TargetConfig(original_weight=0)})
+    train(two, voted, tmp_path / "run", quiet=True)
     page = report(tmp_path / "run", voted, tmp_path / "report").read_text()
     for title in (
         "Scores",
         "Per class, test, labels",
+        "Per class, test, people",
         "Training",
-        "Calibration",
+        "Calibration, people",
         "Agreement",
-        "Faces",
-        "Where it looks",
+        "Faces, people",
+        "Where it looks, people",
         "Robustness",
     ):
         assert title in page, title
@@ -43,9 +45,9 @@ def test_the_report_is_one_page_with_everything_in_it(voted: Dataset, brief: Tra
     assert page.count('<div class="wide"><table>') == page.count("<table>")  # on a phone tables scroll alone
     assert "http" not in re.sub(r"data:image/png;base64,[^\"]+", "", page)
     figures = re.findall(r'alt="[^"]+" src="data:image/png;base64,([^"]{2000,})"', page)
-    assert len(figures) == 8
-    names = {"confusion-labels", "curves", "reliability-labels", "mistakes", "right"}
-    names |= {"explanations", "robustness", "classes"}
+    assert len(figures) == 10
+    names = {f"{figure}-{answer}" for figure in ("confusion", "reliability") for answer in ("labels", "people")}
+    names |= {"curves", "mistakes", "right", "explanations", "robustness", "classes"}
     assert {path.stem for path in (tmp_path / "report").glob("*.png")} == names
-    assert json.loads((tmp_path / "report/robustness.json").read_text())["answers"]["labels"]["images"] == 21
+    assert json.loads((tmp_path / "report/robustness.json").read_text())["answers"]["people"]["images"] == 21
     assert "test" in json.loads((tmp_path / "report/evaluation.json").read_text())

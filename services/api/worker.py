@@ -106,6 +106,7 @@ def main() -> None:
     """Serve on the socket that the command line names, until it is closed."""
     connection = Connection(int(sys.argv[1]))
     cv2.setNumThreads(1)  # the workers share the cores among themselves
+    os.nice(5)  # and give way to the service's event loop, which has little to do, but at once
     with contextlib.suppress(OSError):  # when memory runs out, a worker goes first, and the service replaces it
         Path("/proc/self/oom_score_adj").write_text("800")
     with contextlib.suppress(EOFError, ConnectionError):

@@ -60,12 +60,16 @@ class Guard:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_S)
-            for connection, watched in list(self._watched.items()):
-                try:
-                    self._look_at(connection, watched, loop.time())
-                except Exception as error:  # one connection's fault is no other's
-                    _logger.error("a connection could not be checked", exc_info=error)
-                    connection.transport.abort()
+            self.look(loop.time())
+
+    def look(self, now: float) -> None:
+        """Give up every connection whose client has let a deadline pass; `now` is the event loop's time."""
+        for connection, watched in list(self._watched.items()):
+            try:
+                self._look_at(connection, watched, now)
+            except Exception as error:  # one connection's fault is no other's
+                _logger.error("a connection could not be checked", exc_info=error)
+                connection.transport.abort()
 
     def _look_at(self, connection: Connection, watched: _Watched, now: float) -> None:
         transport = connection.transport

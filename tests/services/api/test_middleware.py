@@ -1,5 +1,7 @@
 """What happens around every request, whatever the application does."""
 
+import asyncio
+import json
 import logging
 import re
 
@@ -7,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.middleware import CatchAll, RequestContext
 from services.api.telemetry import Telemetry
@@ -82,3 +84,33 @@ def test_methods_and_paths_of_scanners_share_one_label() -> None:
 def test_connections_end_with_the_answer_only_while_draining() -> None:
     assert around(answering(200), draining=True)[0].get("/").headers["connection"] == "close"
     assert "connection" not in around(answering(200))[0].get("/").headers
+
+
+@pytest.mark.parametrize("draining", [True, False])
+def test_a_request_that_the_stop_cuts_short_is_told_so(draining: bool) -> None:
+    """The server cancels what still waits at the end of the stop; any other cancellation is not ours to answer."""
+    sent: list[Message] = []
+
+    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(60)
+
+    async def keep(message: Message) -> None:
+        sent.append(message)
+
+    async def never() -> Message:
+        await asyncio.sleep(60)
+        return {}
+
+    async def scenario() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "state": {}}
+        task = asyncio.ensure_future(CatchAll(waits, stopping=lambda: draining)(scope, never, keep))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(scenario())
+    if draining:
+        assert sent[0]["status"] == 503
+        assert json.loads(sent[1]["body"])["code"] == "not_ready"
+    else:
+        assert sent == []

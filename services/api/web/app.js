@@ -128,13 +128,13 @@ function running(on) {
 }
 
 function onResult(result) {
-  live.faces = result.faces;
   if (result.faces.length) timeline.add(result.faces[0].probabilities);
-  showFaces(result.faces, result.image, "No face in view.", true);
+  live.faces = result.faces.toSorted((one, other) => one.id - other.id); // cards keep their places
+  showFaces(live.faces, result.image, "No face in view.", true);
   const now = performance.now();
   const announced = now - live.announced > ANNOUNCE_EVERY_MS;
   if (announced) live.announced = now;
-  status(describeFaces(result.faces), announced);
+  status(describeFaces(live.faces), announced);
 }
 
 function onState({ connected, refused, reason, retryInMs }, deviceId) {

@@ -53,9 +53,9 @@ def expected_shares(prior: Prior) -> npt.NDArray[np.float64]:
     try:
         shares = np.asarray(prior, np.float64)
     except ValueError as error:
-        raise UnusablePrior(f"'{prior}' is no prior; give natural, balanced or seven shares.") from error
+        raise UnusablePrior(f"'{prior}' is not a prior; use natural, balanced or seven shares.") from error
     if shares.shape != (len(EMOTIONS),):
         raise UnusablePrior(f"A prior has {len(EMOTIONS)} shares, in the order {', '.join(EMOTIONS)}.")
     if not np.isfinite(shares).all() or (shares < 0).any() or shares.sum() <= 0:
-        raise UnusablePrior("The shares of a prior are finite numbers of at least 0, and not all 0.")
+        raise UnusablePrior("The shares of a prior must be finite, at least 0, and not all 0.")
     return np.asarray(shares / shares.sum())

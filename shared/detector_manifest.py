@@ -54,9 +54,9 @@ def load_detector_manifest(directory: Path) -> DetectorManifest:
         where = ".".join(map(str, fault["loc"])) or "the file"
         raise DetectorError(f"{path} is not the manifest of a detector: {where}: {fault['msg']}.") from error
     if manifest.points != POINTS:
-        raise DetectorError(f"{path} has the points {', '.join(manifest.points)}; ours are {', '.join(POINTS)}.")
+        raise DetectorError(f"{path} has the points {', '.join(manifest.points)}; they must be {', '.join(POINTS)}.")
     if actual != manifest.sha256:
         raise DetectorError(
-            f"{directory / MODEL_FILE} is not the file that its manifest describes (sha256 {actual[:12]}…). Export it again."
+            f"{directory / MODEL_FILE} is not the file its manifest describes: its sha256 is {actual[:12]}…. Export it again."
         )
     return manifest

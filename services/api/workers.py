@@ -166,7 +166,7 @@ class Workers:
             async with asyncio.timeout_at(deadline):
                 return await worker.call(job, reserve)
         except TimeoutError:
-            raise TimedOut(f"The image was not done within {self._timeout_s:g} s.") from None
+            raise TimedOut(f"The image was not analyzed within {self._timeout_s:g} s.") from None
         finally:
             self._budget.give_back(reserved)
             self._give_back(worker)

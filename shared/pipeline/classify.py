@@ -51,7 +51,9 @@ class Choices:
         if prior == "natural":
             return probabilities
         if frequencies is None:
-            raise UnusablePrior(f"This model knows no training shares of its answer '{answer}'; only natural works.")
+            raise UnusablePrior(
+                f"This model has no training shares for its answer '{answer}'; only the prior natural works."
+            )
         return with_prior(probabilities, prior, frequencies, self.strength)
 
 
@@ -151,13 +153,13 @@ def _check_interface(session: onnxruntime.InferenceSession, manifest: ModelManif
     spec, shape = manifest.input, session.get_inputs()[0].shape
     if shape[1:] != [spec.size_px, spec.size_px, spec.channels]:
         raise ModelError(
-            f"The ONNX file in {directory} reads {shape}; its manifest says {spec.size_px}x{spec.size_px}x{spec.channels}."
+            f"The ONNX file in {directory} has the input {shape}; its manifest says {spec.size_px}x{spec.size_px}x{spec.channels}."
         )
     outputs = [output.name for output in session.get_outputs()]
     # The output of a model with one answer may have any name: models of format 1 knew no answers.
     if len(outputs) != len(manifest.answers) or (len(outputs) > 1 and set(outputs) != set(manifest.answers)):
         raise ModelError(
-            f"The ONNX file in {directory} answers {', '.join(outputs)}; its manifest says {', '.join(manifest.answers)}."
+            f"The ONNX file in {directory} has the outputs {', '.join(outputs)}; its manifest says {', '.join(manifest.answers)}."
         )
 
 

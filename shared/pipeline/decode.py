@@ -143,7 +143,7 @@ def _avif(encoded: Encoded, limits: ImageLimits) -> BgrImage:
 
 def _loaded(image: Image.Image, encoded: Encoded, limits: ImageLimits) -> BgrImage:
     if image.size != (encoded.width, encoded.height):
-        raise UndecodableImage(f"The {encoded.kind} image says two different sizes.")
+        raise UndecodableImage(f"The {encoded.kind} image has two conflicting sizes in its header.")
     draft = _draft(encoded, limits)
     image.draft(None, (image.width // draft, image.height // draft))
     image.load()

@@ -19,7 +19,7 @@ def open_mien(directory: Path, max_side_px: int) -> SingleShotDetector:
     """
     manifest = load_detector_manifest(directory)
     if manifest.strides != STRIDES:
-        raise DetectorError(f"{directory} has the strides {manifest.strides}; ours are {STRIDES}.")
+        raise DetectorError(f"{directory} has the strides {manifest.strides}; they must be {STRIDES}.")
     try:
         session = open_session(directory / MODEL_FILE, threads=1)
     except ModelError as error:
@@ -32,13 +32,13 @@ def _check_interface(session: onnxruntime.InferenceSession, directory: Path) -> 
     points = session.get_modelmeta().custom_metadata_map.get("points", "")
     if points != ",".join(POINTS):
         raise DetectorError(
-            f"The ONNX file in {directory} carries the points '{points}'; ours are {', '.join(POINTS)}."
+            f"The ONNX file in {directory} has the points '{points}'; they must be {', '.join(POINTS)}."
         )
     inputs = {value.name: value.shape for value in session.get_inputs()}
     if set(inputs) != {INPUT} or inputs[INPUT][:2] != [1, 3] or any(isinstance(n, int) for n in inputs[INPUT][2:]):
-        raise DetectorError(f"The ONNX file in {directory} reads {inputs}, not one picture of any size.")
+        raise DetectorError(f"The ONNX file in {directory} has the input {inputs}, not one picture of any size.")
     outputs = {value.name for value in session.get_outputs()}
     if outputs != set(OUTPUTS):
         raise DetectorError(
-            f"The ONNX file in {directory} answers {', '.join(sorted(outputs))}, not the twelve we read."
+            f"The ONNX file in {directory} has the outputs {', '.join(sorted(outputs))}, not the twelve of such a detector."
         )

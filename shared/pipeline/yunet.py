@@ -90,9 +90,9 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         elif kind in (1, 5):
             at += 8 if kind == 1 else 4
         else:
-            raise ValueError("it is no ONNX file.")
+            raise ValueError("it is not an ONNX file.")
         if at > len(message):
-            raise ValueError("it is cut short.")
+            raise ValueError("it is truncated.")
         yield key >> 3, message[start:at], message[at - length : at]
 
 

@@ -101,7 +101,7 @@ def test_the_page_comes_back_when_the_server_does(context: BrowserContext, compl
     with running_server(detect_side_px=320, port=port) as url:
         page.goto(url)
         start_camera(page)
-    expect(page.get_by_role("alert")).to_have_text(re.compile("connection is lost.*Trying again"), timeout=SLOW_MS)
+    expect(page.get_by_role("alert")).to_have_text(re.compile("connection was lost.*Trying again"), timeout=SLOW_MS)
     time.sleep(1)
     with running_server(detect_side_px=320, port=port):
         expect(page.get_by_role("alert")).to_be_hidden(timeout=SLOW_MS)
@@ -150,7 +150,7 @@ def test_a_refused_camera_is_explained(launch: Launch, server: str) -> None:
     page = browser.new_context(permissions=[]).new_page()
     page.goto(server)
     page.get_by_role("button", name="Start camera").click()
-    expect(page.get_by_role("alert")).to_have_text(re.compile("refused. Allow it"), timeout=SLOW_MS)
+    expect(page.get_by_role("alert")).to_have_text(re.compile("blocked. Allow it"), timeout=SLOW_MS)
 
 
 def test_no_camera_is_explained(launch: Launch, server: str) -> None:
@@ -165,14 +165,14 @@ def test_a_page_without_https_is_explained(context: BrowserContext, server: str)
     page.add_init_script("Object.defineProperty(window, 'isSecureContext', { value: false })")
     page.goto(server)
     page.get_by_role("button", name="Start camera").click()
-    expect(page.get_by_role("alert")).to_have_text(re.compile("https or from localhost"))
+    expect(page.get_by_role("alert")).to_have_text(re.compile("https and localhost"))
 
 
 def test_a_key_is_asked_for_at_once_tested_and_used_for_what_was_wanted(context: BrowserContext) -> None:
     with running_server(api_keys="schlüssel ☀", detect_side_px=320) as url:
         page = context.new_page()
         page.goto(url)
-        key = page.get_by_label("asks for an API key")
+        key = page.get_by_label("needs an API key")
         expect(key).to_be_focused(timeout=SLOW_MS)
         page.get_by_role("button", name="Start camera").click()
         expect(page.get_by_role("button", name="Start camera")).to_be_visible()

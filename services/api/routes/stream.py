@@ -195,7 +195,7 @@ class _Connection:
             raise SessionEnded(None) from None
 
     async def close(self, code: Close, reason: str) -> None:
-        """Close with a code and a reason, unless the client has gone or takes nothing any more."""
+        """Close with a code and a reason, unless the client is gone or no longer reads."""
         if self._websocket.application_state is WebSocketState.DISCONNECTED:
             return
         with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):

@@ -61,7 +61,7 @@ async function drawPicture(picture, image) {
   const bitmap = await createImageBitmap(picture, options).catch(() => null);
   sizeView(width, height);
   if (bitmap) view.getContext("2d").drawImage(bitmap, 0, 0);
-  else say("The server read this picture; your browser cannot show its kind.");
+  else say("The server read this picture; your browser cannot display its format.");
   bitmap?.close();
 }
 
@@ -150,7 +150,7 @@ function onState({ connected, refused, reason, retryInMs }, deviceId) {
     return;
   }
   const why = reason ? `${reason} ` : "";
-  say(`The connection is lost. ${why}Trying again in ${Math.ceil(retryInMs / 1000)} s…`);
+  say(`The connection was lost. ${why}Trying again in ${Math.ceil(retryInMs / 1000)} s…`);
 }
 
 /** Draw the camera as a mirror, and send a frame when the server has room for one. */

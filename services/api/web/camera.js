@@ -4,24 +4,24 @@ const WANTED = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ide
 
 const HELP = {
   NotAllowedError:
-    "The camera was refused. Allow it for this page: in the address bar's site settings, and in the system's privacy settings.",
+    "The camera is blocked. Allow it for this page, in the address bar's site settings and in the system's privacy settings.",
   NotFoundError: "There is no camera. Connect one and start again, or choose a picture instead.",
   NotReadableError: "The camera is in use by another program. Close that and start again.",
-  OverconstrainedError: "That camera is gone. Choose another.",
+  OverconstrainedError: "That camera is no longer available. Choose another one.",
 };
 
 /** Start a camera; its MediaStream, or an Error that a person can read. */
 export async function openCamera(deviceId) {
   if (!window.isSecureContext || !navigator.mediaDevices) {
     throw new Error(
-      "Browsers give the camera only to pages from https or from localhost. Open this page so, or choose a picture instead.",
+      "Browsers allow the camera only on https and localhost. Open this page that way, or choose a picture instead.",
     );
   }
   const constraints = { audio: false, video: deviceId ? { ...WANTED, deviceId: { exact: deviceId } } : WANTED };
   try {
     return await navigator.mediaDevices.getUserMedia(constraints);
   } catch (error) {
-    throw new Error(HELP[error.name] ?? `The camera does not start: ${error.message}`);
+    throw new Error(HELP[error.name] ?? `The camera did not start: ${error.message}`);
   }
 }
 

@@ -40,8 +40,8 @@ export async function needsKey() {
 export async function nameModel() {
   const response = await fetch("readyz").catch(() => null);
   const body = (await response?.json().catch(() => null)) ?? {};
-  if (!response?.ok) return body.detail ?? "The server does not answer.";
-  return `Model ${body.model.name} ${body.model.version}, faces found by ${body.model.detector}`;
+  if (!response?.ok) return body.detail ?? "The server is not responding.";
+  return `Model ${body.model.name} ${body.model.version}, face detector ${body.model.detector}`;
 }
 
 /** The picture that comes with the page. */
@@ -52,7 +52,7 @@ export async function example() {
 async function ask(path, { headers = {}, ...options } = {}) {
   if (key) headers["X-API-Key"] = inHeader(key);
   const response = await fetch(path, { ...options, headers }).catch(() => {
-    throw new Error("The server does not answer. Is it running?");
+    throw new Error("The server is not responding. Is it running?");
   });
   if (response.ok) return response;
   const { detail = `The server answered ${response.status}.` } = await response.json().catch(() => ({}));

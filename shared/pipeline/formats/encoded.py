@@ -48,7 +48,7 @@ def bounded(blocks: int, kind: Kind) -> None:
 def bounded_scans(scans: int, pixels: int) -> None:
     """Raise UndecodableImage for JPEG data whose scans together pass over more pixels than a real file's do."""
     if scans > MAX_SCANS or scans * pixels > MAX_SCANNED_PIXELS:
-        raise UndecodableImage(f"The JPEG image has {scans} scans of {pixels:,} pixels, more than a real one has.")
+        raise UndecodableImage(f"The JPEG image has {scans} scans of {pixels:,} pixels, more than any real image has.")
 
 
 def cut_short(kind: Kind) -> UndecodableImage:

@@ -127,7 +127,7 @@ def _pieces(values: Values, width: int, height: int) -> tuple[int, int]:
     else:
         columns, rows = width, min(values.get(_ROWS, (height,))[0], height)
         if rows < 1:
-            raise UndecodableImage("The TIFF image has strips of no rows.")
+            raise UndecodableImage("The TIFF image has empty strips.")
         pieces = -(-height // rows) * planes
     if pieces > _MAX_PIECES:
         raise UndecodableImage(f"The TIFF image is in {pieces} pieces; the limit is {_MAX_PIECES:,}.")
@@ -142,12 +142,12 @@ def _check_pieces(data: bytes, values: Values, piece_pixels: int, compression: i
     tiled = _TILES in values
     offsets, sizes = (values[tag] for tag in ((_TILES, _TILE_BYTES) if tiled else (_STRIPS, _STRIP_BYTES)))
     if sum(sizes) > 2 * len(data):
-        raise UndecodableImage("The TIFF image's pieces are together larger than its file.")
+        raise UndecodableImage("The pieces of the TIFF image are larger than its file.")
     if compression != _JPEG:
         return
     scans = [data.count(b"\xff\xda", at, at + size) for at, size in zip(offsets, sizes, strict=False)]
     if max(scans, default=0) > MAX_SCANS or sum(scans) * piece_pixels > MAX_SCANNED_PIXELS:
-        raise UndecodableImage(f"The JPEG data of the TIFF image has {sum(scans)} scans, more than a real one has.")
+        raise UndecodableImage(f"The JPEG data of the TIFF image has {sum(scans)} scans, more than any real image has.")
 
 
 def _with_own_directory(data: bytes, values: Values, types: dict[int, int], layout: _Layout) -> bytes:

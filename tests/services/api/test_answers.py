@@ -62,7 +62,7 @@ def test_a_prior_weighs_the_emotions(two: TestClient, jpeg: bytes) -> None:
     ("query", "code", "said"),
     [
         ("answer=people", "unknown_answer", "no answer 'people'; it has labels"),
-        ("prior=balanced", "unusable_prior", "only natural works"),
+        ("prior=balanced", "unusable_prior", "only the prior natural works"),
         ("prior=1,2,3", "unusable_prior", "A prior has 7 shares"),
         ("prior=even", "unusable_prior", "prior"),
         ("prior=0,0,0,0,0,0,0", "unusable_prior", "not all 0"),
@@ -104,4 +104,4 @@ def test_a_setting_that_the_model_cannot_follow_is_the_reason_not_to_be_ready(
     with TestClient(create_app(settings.model_copy(update={"model": one_answer, "prior": "balanced"}))) as client:
         response = client.get("/readyz")
     assert response.status_code == 503
-    assert "only natural works" in response.json()["detail"]
+    assert "only the prior natural works" in response.json()["detail"]

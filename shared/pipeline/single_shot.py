@@ -21,6 +21,10 @@ STRIDES: Final = (8, 16, 32)
 OUTPUTS: Final = tuple(f"{kind}_{stride}" for stride in STRIDES for kind in ("cls", "obj", "bbox", "kps"))
 
 _MIN_SIDE_PX: Final = 64  # the coarsest grid sees a face only with room around it
+# Faces larger than this are larger than any the network was trained on: it misses them, or draws poor boxes. A large
+# picture that shows no smaller face is searched once more at the size of a close-up, and the more certain box is taken.
+_MAX_FACE_PX: Final = 400
+_CLOSE_UP_SIDE_PX: Final = 320
 _NMS_IOU: Final = 0.3
 _MAX_CANDIDATES: Final = 2000  # the most certain ones: about ten for each of 200 faces
 
@@ -40,10 +44,18 @@ class SingleShotDetector:
 
     def detect(self, image: BgrImage, min_confidence: float, min_face: float = 0.0) -> list[Detection]:
         small, scale = shrink(image, self._max_side_px, min_face, self._least_face_px)
-        pixels = to_input(small)
-        outputs = self._session.run(OUTPUTS, {INPUT: pixels})
-        rows = _without_doubles(_rows(outputs, pixels.shape[3], min_confidence))
-        return largest_first([_detection(row, scale) for row in rows.tolist()])
+        rows = self._search(small, scale, min_confidence)
+        if max(small.shape[:2]) > 2 * _CLOSE_UP_SIDE_PX and not (rows[:, 3:5].max(axis=1) * scale < _MAX_FACE_PX).any():
+            smaller, further = shrink(small, _CLOSE_UP_SIDE_PX)
+            rows = np.concatenate([rows, self._search(smaller, scale * further, min_confidence)])
+        return largest_first([_detection(row) for row in _without_doubles(rows).tolist()])
+
+    def _search(self, image: BgrImage, scale: float, min_confidence: float) -> _Floats:
+        """The rows of `_rows`, in pixels of the picture that `image` is `scale` times as large as."""
+        pixels = to_input(image)
+        rows = _rows(self._session.run(OUTPUTS, {INPUT: pixels}), pixels.shape[3], min_confidence)
+        rows[:, 1:] /= scale
+        return rows
 
 
 def to_input(image: BgrImage) -> _Floats:
@@ -83,8 +95,7 @@ def _without_doubles(rows: _Floats) -> _Floats:
     return rows[np.asarray(cv2.dnn.NMSBoxes(boxes, confidences, 0.0, _NMS_IOU, 1.0, _MAX_CANDIDATES), np.intp)]
 
 
-def _detection(row: list[float], scale: float) -> Detection:
-    confidence, *values = row
-    left, top, width, height, *points = (value / scale for value in values)
+def _detection(row: list[float]) -> Detection:
+    confidence, left, top, width, height, *points = row
     landmarks: Landmarks = tuple(zip(points[::2], points[1::2], strict=True))  # type: ignore[assignment] # five of them
     return Detection(Box(left, top, width, height), confidence, landmarks)

@@ -51,6 +51,17 @@ def test_the_largest_face_comes_first(detector: Detector, picture: np.ndarray) -
     assert found[0].box.x > found[1].box.x
 
 
+@pytest.mark.parametrize("side_px", [300, 700, 1000])
+def test_a_face_that_fills_a_large_picture_is_found_as_in_a_small_one(
+    detector: Detector, picture: np.ndarray, side_px: int
+) -> None:
+    left, top, side = 205, 40, 150
+    close_up = cv2.resize(picture[top : top + side, left : left + side], (side_px, side_px))
+    (found,) = detector.detect(np.asarray(close_up, np.uint8), min_confidence=0.6)
+    x, y, right, bottom = (value * side / side_px for value in corners(found))
+    assert overlap((x + left, y + top, right + left, bottom + top), SCENE_FACE) > 0.55
+
+
 def test_a_picture_without_a_face_has_none(detector: Detector) -> None:
     grey = np.full((480, 640, 3), 127, np.uint8)
     assert detector.detect(grey, min_confidence=0.6) == []

@@ -58,15 +58,18 @@ def test_the_camera_shows_a_box_over_the_face_and_honest_numbers(page: Page, com
     assert 0 < number(page, "lag") < 2000
     expect(page.locator("#lag")).to_have_text(re.compile(r"\d+ ms"))
     expect(page.locator("#dropped")).to_have_text(re.compile(r"\d+"))
-    overlaps = []
-    for _ in range(3):
+    # The box is of the last answer, the picture of now: on a slow machine they agree where the head turns round.
+    best = 0.0
+    for _ in range(24):
         picture = shown_picture(page)
         found = HaarDetector(640).detect(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), np.uint8), 0.5)
         if found:
             box = found[0].box
-            overlaps.append(overlap(drawn_box(page), (box.x, box.y, box.x + box.width, box.y + box.height)))
-        page.wait_for_timeout(300)
-    assert max(overlaps) > 0.4
+            best = max(best, overlap(drawn_box(page), (box.x, box.y, box.x + box.width, box.y + box.height)))
+        if best > 0.4:
+            break
+        page.wait_for_timeout(250)
+    assert best > 0.4
     expect(page.locator("#minute")).to_have_attribute("aria-label", re.compile("average: happy"))
     page.get_by_role("button", name="Stop camera").click()
     expect(page.locator("#numbers")).to_be_hidden()

@@ -9,19 +9,19 @@ from services.api.faults import Overloaded
 
 
 class Budget:
-    """`limit` bytes. What is taken must be given back; those who wait are served in order."""
+    """`limit` bytes. Whatever is taken must be given back; waiters are served in order."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.used = limit, 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     def take(self, size: int) -> None:
-        """Take `size` bytes at once. Raises Overloaded where there is no room."""
+        """Take `size` bytes now. Raises Overloaded when there is no room."""
         self.check(size)
         self.used += size
 
     def check(self, size: int) -> None:
-        """Raise Overloaded where there is no room for `size` bytes now."""
+        """Raise Overloaded when there is no room for `size` bytes now."""
         if self.used + size > self.limit:
             raise Overloaded(
                 f"Upload capacity is full: {self.used:,} bytes are in use, the limit is {self.limit:,}. "
@@ -29,7 +29,7 @@ class Budget:
             )
 
     def give_back(self, size: int) -> None:
-        """Return `size` bytes, and let those who wait have them."""
+        """Return `size` bytes, for those who wait."""
         self.used -= size
         while self._waiting and self.used + self._waiting[0][0] <= self.limit:
             wanted, turn = self._waiting.popleft()
@@ -38,7 +38,7 @@ class Budget:
                 turn.set_result(None)
 
     async def wait_for(self, size: int) -> None:
-        """Take `size` bytes as soon as there is room, after all who came before."""
+        """Take `size` bytes as soon as there is room, after everyone who came before."""
         if not self._waiting and self.used + size <= self.limit:
             self.used += size
             return
@@ -68,6 +68,6 @@ class Held:
         self._budget, self.bytes = budget, 0
 
     def grow(self, size: int) -> None:
-        """Take `size` bytes more. Raises Overloaded where there is no room."""
+        """Take `size` more bytes. Raises Overloaded when there is no room."""
         self._budget.take(size)
         self.bytes += size

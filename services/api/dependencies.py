@@ -8,7 +8,7 @@ from starlette.requests import HTTPConnection
 from services.api.service import Service
 
 
-# A coroutine, as all of our dependencies: FastAPI sends plain functions through a pool of threads, at 0.2 ms each.
+# A coroutine, like all our dependencies: FastAPI runs plain functions in a thread pool, at 0.2 ms each.
 async def _service(connection: HTTPConnection) -> Service:
     service = connection.app.state.service
     assert isinstance(service, Service)

@@ -1,4 +1,4 @@
-"""What carries an image: a multipart form (RFC 7578) or JSON, taken apart without a step for each byte."""
+"""What carries an image: a multipart form (RFC 7578) or JSON, split without a step per byte."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from services.api.faults import BadForm, InvalidForm, MissingImage
 
 _MAX_PART_HEAD_BYTES: Final = 4096
 _MAX_FIELDS: Final = 8  # beside the files
-# The JSON that we ask for is recognized without a parser; a parser sees only what is small, for a good answer.
+# The JSON we expect is recognized without a parser; only small bodies reach a parser, for a good error message.
 _MAX_PARSED_JSON_BYTES: Final = 65_536
 _JSON_START: Final = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"image"[ \t\r\n]*:[ \t\r\n]*"')
 _JSON_END: Final = re.compile(rb'"[ \t\r\n]{0,64}\}[ \t\r\n]{0,64}')
@@ -41,7 +41,7 @@ class Part:
 
 
 def parse_form(body: bytes, content_type: str, max_files: int) -> list[Part]:
-    """The fields of a multipart body, in their order. Raises BadForm or InvalidForm."""
+    """The fields of a multipart body, in order. Raises BadForm or InvalidForm."""
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise BadForm("The Content-Type has no boundary; let your client set it.")
@@ -114,7 +114,7 @@ def _image_text(body: bytes) -> bytes:
 
 
 def _unescaped(text: bytes) -> bytes | None:
-    """The string without the escapes that encoders use in base64; None where it has others."""
+    """The string without the escapes that encoders use in base64; None if it has others."""
     if b"\\" not in text:
         return text
     for escape, meaning in _JSON_ESCAPES.items():

@@ -1,8 +1,8 @@
-"""What the service and its worker processes say to each other.
+"""The messages between the service and its worker processes.
 
-The service sends an Assembly and is answered Ready or Refused; then it sends Jobs, and is answered Done, Failed or Fault,
-before that perhaps Reserve, to which it answers when there is memory. Messages are pickles, framed as multiprocessing's
-connections do it: both ends are this program, and neither trusts the other less than itself.
+The service sends an Assembly, answered by Ready or Refused, and then Jobs, answered by Done, Failed or Fault. Before
+that a worker may send Reserve, which the service answers when there is memory. Messages are pickles, framed as multiprocessing's
+connections do it: both ends are this program and trust each other.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from shared.errors import MienError
 from shared.manifest import ModelManifest
 from shared.pipeline.decode import ImageLimits
 
-# Memory that a worker has for its work without asking: a photo of 12 megapixels takes less.
+# Memory that a worker may use without asking; a photo of 12 megapixels takes less.
 OWN_BYTES: Final = 32_000_000
 
 
@@ -46,7 +46,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The analyzer cannot be used; `details` is a traceback where we did not expect it."""
+    """The analyzer cannot be used; `details` is a traceback if it is unexpected."""
 
     reason: str
     details: str = ""
@@ -54,7 +54,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One image, perhaps in base64 still.
+    """One image, possibly still in base64.
 
     With `draw`, the picture is wanted back with its faces drawn on it, with `points` their landmarks too.
     """
@@ -68,14 +68,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """The job needs this much memory beyond OWN_BYTES, and waits until it is told that it may go on."""
+    """The job needs this much memory beyond OWN_BYTES, and waits until it may go on."""
 
     bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The analysis, and the picture where it was asked for."""
+    """The analysis, and the picture if one was asked for."""
 
     analysis: Analysis
     picture: bytes = b""
@@ -83,13 +83,13 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The job raised an error that we expect."""
+    """The job raised an expected error."""
 
     error: MienError
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The job raised what nobody expected: the traceback."""
+    """The job raised an unexpected error; its traceback."""
 
     details: str

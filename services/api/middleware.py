@@ -82,7 +82,7 @@ class RequestContext:
 
 
 class TurnAway:
-    """Refuses work while the queue is full, before routing and before the body is read: the rest stays for answers."""
+    """Refuses work while the queue is full, before routing and before the body is read: CPU time stays for answers."""
 
     def __init__(self, app: ASGIApp, check_room: Callable[[], None]) -> None:
         self._app, self._check_room = app, check_room
@@ -100,7 +100,7 @@ class TurnAway:
 
 
 class ProblemsOnly:
-    """Answers errors that libraries tell in words of their own (refused preflights, odd ranges) with a problem."""
+    """Answers errors that libraries word themselves (refused preflights, odd ranges) with a problem."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -158,7 +158,7 @@ class CatchAll:
         except asyncio.CancelledError:
             if started_answer or not self._stopping():
                 raise
-            # The stop has waited long enough: whoever waits still is told so.
+            # The stop has waited long enough: requests still waiting are told so.
             response = stopping(Request(scope))
             await response(scope, receive, send)
         except Exception as error:

@@ -30,7 +30,7 @@ class Worker:
 
     @classmethod
     async def start(cls, command: Sequence[str], assembly: Assembly) -> tuple["Worker", Ready]:
-        """A worker that has verified its model. Raises ModelError with the reason where it cannot."""
+        """A worker that has verified its model. Raises ModelError with the reason if it cannot."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = subprocess.Popen(  # noqa: S603 # our own program
@@ -71,7 +71,7 @@ class Worker:
         return pages * os.sysconf("SC_PAGE_SIZE")
 
     async def call(self, job: Job, reserve: Callable[[int], Awaitable[None]]) -> Done:
-        """Have `job` done; `reserve` waits for memory that it needs. Raises what the job raised, or WorkerDied."""
+        """Run `job`; `reserve` waits for the memory it needs. Raises what the job raised, or WorkerDied."""
         self._unfinished = True
         try:
             self._send(job)

@@ -1,4 +1,4 @@
-"""How often a key or an address may ask, where the operator has set a limit."""
+"""How often a key or an address may send requests, if the operator has set a limit."""
 
 import hashlib
 import ipaddress
@@ -16,7 +16,7 @@ _IPV6_NETWORK_BITS: Final = 64  # one household or machine has that many address
 
 
 class Rates:
-    """Counts requests by whom they come from, and refuses those beyond `limit`, as in 100/minute; '' is no limit."""
+    """Counts requests by sender, and refuses those beyond `limit`, as in 100/minute; '' means no limit."""
 
     def __init__(self, limit: str) -> None:
         self._limit = parse(limit) if limit else None
@@ -26,7 +26,7 @@ class Rates:
         """Count a request with this key, or without one from this address. Raises RateLimited beyond the limit."""
         if self._limit is None or self._limiter is None:
             return
-        # Keys are kept as hashes: nothing of them may be found in a dump of memory or a storage.
+        # Keys are kept as hashes, so that they cannot be found in a memory dump.
         who = "key:" + hashlib.sha256(key.encode()).hexdigest() if key else "address:" + _network(address)
         if not self._limiter.hit(self._limit, who):
             reset = self._limiter.get_window_stats(self._limit, who).reset_time
@@ -35,7 +35,7 @@ class Rates:
 
 
 def _network(address: str) -> str:
-    """The address, of IPv6 its network."""
+    """The address, or for IPv6 its network."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

@@ -55,7 +55,7 @@ class Server(uvicorn.Server):
         return WebSocketConnection(guard=self._guard, **arguments)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, reload the model on SIGHUP, and print where and with which model when it is loaded."""
+        """Listen, reload the model on SIGHUP, and print where, and with which model once it is loaded."""
         self._guard = Guard(_connection_limit(self._settings.max_connections))
         await super().startup(sockets)
         if not self.started:
@@ -72,7 +72,7 @@ class Server(uvicorn.Server):
         url = f"http://{'localhost' if everywhere else host}:{port}"
         await self._service.load_attempted.wait()
         announcement = f"Mien is listening: page {url}/  documentation {url}/docs\n{self._service.describe()}\n"
-        # Whoever reads stdout, or does not, has no influence on the service.
+        # The service must not depend on who reads stdout.
         threading.Thread(target=_print, args=(announcement,), daemon=True).start()
 
     def _spawn(self, work: "Coroutine[Any, Any, None]") -> None:
@@ -107,7 +107,7 @@ def _print(text: str) -> None:
 
 
 def _connection_limit(wanted: int) -> int:
-    """`wanted`, or as many as there are descriptors for beside those that the service needs itself."""
+    """`wanted`, or as many as the system has descriptors for, besides those that the service itself needs."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     soft = hard if hard != resource.RLIM_INFINITY else max(soft, wanted + _OWN_DESCRIPTORS)
     with contextlib.suppress(ValueError, OSError):

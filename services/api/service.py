@@ -73,7 +73,7 @@ class Service:
         """Load, verify and warm up the model in new workers, then serve it in place of the current one.
 
         If that fails, the current one stays; without one the service stays up, not ready, and says why. However often it
-        is asked while it loads, it loads once more.
+        is called during a load, it loads once more.
         """
         self._load_wanted = True
         if self._loading is None or self._loading.done():
@@ -118,7 +118,7 @@ class Service:
         return self.served
 
     def check_health(self) -> Ready:
-        """As `ready`, and raises NotReady as well while no worker is running, or while the service stops."""
+        """As `ready`, but also raises NotReady while no worker is running, or while the service stops."""
         served = self.ready()
         if self.draining:
             raise NotReady("The service is stopping.")
@@ -127,7 +127,7 @@ class Service:
         return served
 
     def check_room(self, size: int) -> None:
-        """Raise Overloaded where a request of `size` bytes would find the queue or the memory full."""
+        """Raise Overloaded if a request of `size` bytes would find the queue or the memory full."""
         self.workers.check_room()
         self.budget.check(size)
 
@@ -183,7 +183,7 @@ class Service:
     async def annotate(
         self, image: Image, options: Options, kind: ImageKind, points: bool = False
     ) -> tuple[Analysis, bytes]:
-        """The analysis, and the image at full size with its faces drawn on it, with `points` their landmarks too. Raises as `analyze` does."""
+        """The analysis, and the image at full size with its faces drawn on it, with `points` also their landmarks. Raises as `analyze` does."""
         done = await self._work(lambda: Job(image.data, options, kind, points, image.base64))
         return done.analysis, done.picture
 

@@ -18,7 +18,7 @@ FIELD: Final = "file"
 FILES: Final = "files"  # of /predict/batch, repeated
 _FORM_OVERHEAD_BYTES: Final = 4096  # boundaries and headers around a file of a form
 _PAUSE_S: Final = 20.0  # a client that sends nothing for this long is dropped
-# After the first seconds an upload must have come at this rate: a tenth of a bad mobile connection's.
+# After the first seconds an upload must have arrived at this rate, a tenth of a bad mobile connection's.
 _GRACE_S: Final = 10.0
 _MIN_BYTES_PER_S: Final = 1000
 _UPLOAD_TIMEOUT_S: Final = 120.0
@@ -37,7 +37,7 @@ async def image_of(request: Request, service: Service) -> AsyncIterator[Image]:
     """The encoded image in `request`, in the service's memory budget while the block lasts.
 
     A body that is neither a form nor JSON is the image itself, whatever its Content-Type. Raises PayloadTooLarge,
-    SlowUpload, Overloaded, BadForm or MissingImage; before the body is read, where that is known.
+    SlowUpload, Overloaded, BadForm or MissingImage; before the body is read, if that is known.
     """
     most, kind = service.settings.max_upload_bytes, _kind(request)
     overhead = {"multipart/form-data": _FORM_OVERHEAD_BYTES, "application/json": most // 3 + _FORM_OVERHEAD_BYTES}
@@ -99,7 +99,7 @@ async def _body(request: Request, service: Service, limit: _Limit) -> AsyncItera
 
 
 async def _received(request: Request, limit: _Limit, held: Held) -> bytes:
-    """The body. Raises PayloadTooLarge above `limit`, Overloaded where memory runs out, SlowUpload for one that trickles."""
+    """The body. Raises PayloadTooLarge above `limit`, Overloaded when memory runs out, SlowUpload for one that trickles."""
     loop, body, stream = asyncio.get_running_loop(), bytearray(), request.stream()
     started = loop.time()
     while True:

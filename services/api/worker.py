@@ -2,7 +2,7 @@
 
     python -m services.api.worker FD
 
-FD is a socket to the service; jobs.py has what is said on it.
+FD is a socket to the service; jobs.py has the messages.
 """
 
 import binascii
@@ -55,7 +55,7 @@ def serve(connection: Connection, analyzer: Analyzer, memory_bytes: int) -> None
 
 
 def work(analyzer: Analyzer, job: Job, reserve: Callable[[int], None]) -> Done:
-    """Do one job. Raises as `Analyzer.analyze` and `reserve` do."""
+    """Run one job. Raises as `Analyzer.analyze` and `reserve` do."""
     data = _from_base64(job.data) if job.base64 else job.data
     analysis = analyzer.analyze(data, job.options, reserve)
     if job.draw is None:
@@ -74,7 +74,7 @@ def _from_base64(text: bytes) -> bytes:
 
 
 def warm_up(analyzer: Analyzer) -> None:
-    """Send a picture the whole way once, so that the first request is not the slow one. Raises as `analyze` does."""
+    """Analyze a generated picture once, so that the first request is not slow. Raises as `analyze` does."""
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     data = cv2.imencode(".png", noise)[1].tobytes()
     analyzer.analyze(data, Options())
@@ -82,7 +82,7 @@ def warm_up(analyzer: Analyzer) -> None:
 
 
 def open_and_check(assembly: Assembly) -> tuple[Analyzer | None, Ready | Refused]:
-    """The analyzer, verified and warmed up, or why there is none."""
+    """The analyzer, verified and warmed up, or the reason why there is none."""
     try:
         analyzer = open_analyzer(
             assembly.model,
@@ -105,14 +105,16 @@ def open_and_check(assembly: Assembly) -> tuple[Analyzer | None, Ready | Refused
 def main() -> None:
     """Serve on the socket that the command line names, until it is closed."""
     connection = Connection(int(sys.argv[1]))
-    cv2.setNumThreads(1)  # the workers share the cores among themselves
-    os.nice(5)  # and give way to the service's event loop, which has little to do, but at once
-    with contextlib.suppress(OSError):  # when memory runs out, a worker goes first, and the service replaces it
+    cv2.setNumThreads(1)  # the workers share the cores
+    os.nice(5)  # and yield to the service's event loop, which has little to do but must do it at once
+    with contextlib.suppress(
+        OSError
+    ):  # when memory runs out, the system kills a worker first, and the service replaces it
         Path("/proc/self/oom_score_adj").write_text("800")
     with contextlib.suppress(EOFError, ConnectionError):
         assembly = connection.recv()
         analyzer, answer = open_and_check(assembly)
-        # Decoders write to stderr what they think of broken files; nobody asked them.
+        # Decoders complain about broken files on stderr.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         connection.send(answer)
         if analyzer is not None:

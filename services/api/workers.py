@@ -1,4 +1,4 @@
-"""Where the CPU work is done: a pool of processes that can be killed, with bounded queues before them."""
+"""Where the CPU work is done: a pool of processes that can be killed, behind bounded queues."""
 
 import asyncio
 import itertools
@@ -19,23 +19,23 @@ from shared.errors import ModelError
 T = TypeVar("T")
 COMMAND: Final = (sys.executable, "-m", "services.api.worker")
 _CGROUP: Final = Path("/sys/fs/cgroup")
-# Nobody waits for the work of a client that has gone; a killed worker costs about as much as this.
+# Work of a client that has left runs on for this long: killing a worker costs about as much.
 _ABANDONED_S: Final = 1.0
 _MAX_BACKOFF_S: Final = 30.0
 _logger = logging.getLogger(__name__)
 
 
 class Lane(Enum):
-    """Who asks for work. The lanes are served in turn, so that neither starves the other."""
+    """Where work comes from. The lanes are served in turn, so that neither starves the other."""
 
     REQUESTS = "requests"
     SESSIONS = "sessions"
 
 
 class Workers:
-    """Does jobs on `count` processes. At most `queue_size` requests wait; a session waits with one frame at most.
+    """Runs jobs in `count` processes. At most `queue_size` requests wait, and one frame per session.
 
-    What was cancelled while it waited never runs. A job that takes longer than `timeout_s`, waiting and work together,
+    A job cancelled while it waits never runs. A job that takes longer than `timeout_s`, waiting and work together,
     ends with TimedOut, and the worker that was busy with it is killed and replaced.
     """
 
@@ -45,7 +45,7 @@ class Workers:
         self.count, self._queue_size, self._timeout_s = count, queue_size, timeout_s
         self._budget, self._command = budget, command
         self._assembly: Assembly
-        self._workers: set[Worker] = set()  # all that are to go on; one that is killed or superseded is not in it
+        self._workers: set[Worker] = set()  # all that are to stay; one that is killed or superseded is not among them
         self._idle: deque[Worker] = deque()
         self._waiting: dict[Lane, deque[asyncio.Future[Worker]]] = {lane: deque() for lane in Lane}
         self._lanes = itertools.cycle(Lane)
@@ -60,7 +60,7 @@ class Workers:
 
     @property
     def busy(self) -> int:
-        """Workers that work."""
+        """Workers that are working."""
         return len(self._workers) - len(self._idle)
 
     @property
@@ -70,13 +70,13 @@ class Workers:
 
     @property
     def waiting(self) -> int:
-        """Requests and frames that wait for a worker."""
+        """Requests and frames waiting for a worker."""
         return sum(not turn.done() for queue in self._waiting.values() for turn in queue)
 
     async def start(self, assembly: Assembly) -> Ready:
-        """Start workers of `assembly`, then let them take over from those of the one before.
+        """Start workers with `assembly`, then let them take over from the current ones.
 
-        Raises ModelError where one cannot be started; those before go on.
+        Raises ModelError if one of them cannot start; the current ones stay.
         """
         started = await asyncio.gather(
             *(Worker.start(self._command, assembly) for _ in range(self.count)), return_exceptions=True
@@ -96,15 +96,15 @@ class Workers:
         return ready[1]
 
     def check_room(self) -> None:
-        """Raise Overloaded where a request that came now would find the queue full."""
+        """Raise Overloaded if a request arriving now would find the queue full."""
         waiting = sum(not turn.done() for turn in self._waiting[Lane.REQUESTS])
         if waiting >= self._queue_size and not self._idle:
             raise Overloaded(f"{waiting} images are waiting for {self.count} workers. Try again in a second.")
 
     async def run(self, job: Callable[[], Job], lane: Lane = Lane.REQUESTS) -> Done:
-        """Have a job done; `job` is asked for it when its turn comes.
+        """Run a job; `job` is called for it when its turn comes.
 
-        Raises Overloaded at once where the queue is full, TimedOut, WorkerDied, or what the job raises.
+        Raises Overloaded at once if the queue is full, TimedOut, WorkerDied, or what the job raises.
         """
         if self._closed:
             raise NotReady("The service is stopping.")
@@ -184,7 +184,7 @@ class Workers:
             self._spawn(self._add_worker(self._assembly))
 
     async def _add_worker(self, assembly: Assembly) -> None:
-        """Start one worker more, trying until there is one or another model is served."""
+        """Start one more worker, trying until it runs or another model is served."""
         delay_s = 0.0
         while assembly is self._assembly:
             try:
@@ -209,7 +209,7 @@ class Workers:
         return task
 
     async def close(self) -> None:
-        """End every worker, whatever it does; nothing is accepted afterwards."""
+        """End every worker, even a busy one; nothing is accepted afterwards."""
         self._closed = True
         tasks, self._tasks = list(self._tasks), set()
         workers, self._workers = list(self._workers), set()

@@ -1,1 +1,1 @@
-"""What one connection may cost beside its requests: uvicorn's protocols, with bounds."""
+"""Bounds on what one connection may cost besides its requests: uvicorn's protocols, limited."""

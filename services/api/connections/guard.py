@@ -1,4 +1,4 @@
-"""The connections of a service: how many there may be, and which are given up."""
+"""The connections of a service: how many are allowed, and which are given up."""
 
 import asyncio
 import logging
@@ -8,27 +8,27 @@ from typing import Final, Protocol
 from services.api.budget import Budget
 
 SWEEP_S: Final = 1.0
-# A client that does not take its answer, or take the end of its connection, is given up after this long.
+# A client that does not read its answer, or does not close, is given up after this long.
 _STALLED_S: Final = 15.0
 _CLOSING_S: Final = 5.0
-# Less than this in _STALLED_S is no progress: a client may not read a byte now and then to stay.
+# Less than this in _STALLED_S is no progress: reading a byte now and then is not enough to stay.
 _PROGRESS_BYTES: Final = 16_384
 _logger = logging.getLogger(__name__)
 
 
 class Connection(Protocol):
-    """A protocol of ours, as the guard sees it."""
+    """One of our protocols, as the guard sees it."""
 
     transport: asyncio.Transport
 
     def expired(self, now: float) -> bool:
-        """Whether the client has let a deadline pass; it was told so where that is possible."""
+        """Whether the client has missed a deadline; it was told so if possible."""
         ...
 
 
 @dataclass(slots=True)
 class _Watched:
-    """What was seen of a connection: bytes that its client has not taken, since when, and since when it closes."""
+    """What is known of a connection: the bytes that its client has not read, since when, and since when it is closing."""
 
     unsent: int = 0
     since: float = 0.0
@@ -48,26 +48,26 @@ class Guard:
         return len(self._watched) > self.limit
 
     def add(self, connection: Connection) -> None:
-        """Watch a connection that was made."""
+        """Watch a new connection."""
         self._watched[connection] = _Watched()
 
     def remove(self, connection: Connection) -> None:
-        """Forget a connection that was lost, or that another protocol has taken over."""
+        """Forget a connection that is lost, or that another protocol took over."""
         self._watched.pop(connection, None)
 
     async def run(self) -> None:
-        """Look at all connections, again and again."""
+        """Look at all connections periodically."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_S)
             self.look(loop.time())
 
     def look(self, now: float) -> None:
-        """Give up every connection whose client has let a deadline pass; `now` is the event loop's time."""
+        """Give up every connection whose client has missed a deadline; `now` is the event loop's time."""
         for connection, watched in list(self._watched.items()):
             try:
                 self._look_at(connection, watched, now)
-            except Exception as error:  # one connection's fault is no other's
+            except Exception as error:  # one connection's fault must not reach the others
                 _logger.error("a connection could not be checked", exc_info=error)
                 connection.transport.abort()
 

@@ -11,13 +11,13 @@ _MAX_HEADERS: Final = 100
 _MAX_HEADER_BYTES: Final = 8000  # one line; a WebSocket's handshake may not have more
 _MAX_HEAD_BYTES: Final = 32_768
 _HEAD_TIMEOUT_S: Final = 10.0
-# A body in more pieces than this, of less than so many bytes each, is made to cost and not to be sent.
+# A body in more pieces than this, each smaller than this, is meant to cost and not to be received.
 _MAX_PIECES: Final = 2000
 _MIN_PIECE_BYTES: Final = 64
 
 
 class HttpConnection(HttpToolsProtocol):
-    """uvicorn's protocol, with the guard's bounds. A client that exceeds one is answered a problem and cut off."""
+    """uvicorn's protocol, with the guard's bounds. A client that exceeds one gets a problem and is disconnected."""
 
     def __init__(self, *args: Any, guard: Guard, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

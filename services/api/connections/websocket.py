@@ -1,4 +1,4 @@
-"""WebSockets: bounds on messages, on their number, and on what is kept for a client that does not read."""
+"""WebSockets: bounds on messages, their number, and what is kept for a client that does not read."""
 
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     """uvicorn's protocol, with the guard's bounds.
 
     Messages are small until the application calls `scope["state"]["admit"]()`. What a client has sent and the application
-    has not taken yet counts in the guard's budget.
+    has not taken yet counts toward the guard's budget.
     """
 
     def __init__(self, *args: Any, guard: Guard, **kwargs: Any) -> None:
@@ -42,7 +42,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._guard.remove(self)
         self._hold(0)
-        self.connections.add(self)  # where a failed handshake has taken it out, uvicorn would trip over that
+        self.connections.add(self)  # uvicorn fails if a failed handshake has removed it
         super().connection_lost(exc)
 
     def expired(self, now: float) -> bool:
@@ -53,7 +53,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self._feed()
 
     def _feed(self) -> None:
-        """Parse what has come, as long as the application keeps up and the client keeps its rate."""
+        """Parse what has arrived, while the application keeps up and the client keeps to its rate."""
         while self._backlog and not self.transport.is_closing() and not self.read_paused and not self._throttled:
             data = bytes(self._backlog[:_SLICE_BYTES])
             del self._backlog[:_SLICE_BYTES]
@@ -63,7 +63,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self._settle_reading()
 
     def _settle_reading(self) -> None:
-        """Read while there is nothing to catch up with, and only from a client that reads too."""
+        """Read while there is nothing to catch up on, and only from a client that reads as well."""
         if self._backlog or self.read_paused or self._throttled or not self.writable.is_set():
             self.transport.pause_reading()
         else:
@@ -85,7 +85,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self._fail(_TRY_LATER, str(error))
 
     def _hold(self, size: int) -> None:
-        """Let the budget know that this connection holds `size` bytes. Raises Overloaded."""
+        """Tell the budget that this connection holds `size` bytes. Raises Overloaded."""
         if size > self._held:
             self._guard.budget.take(size - self._held)
         else:
@@ -100,7 +100,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
                 self._handle(event)
 
     def _handle(self, event: Any) -> None:
-        """As uvicorn does it, for one event."""
+        """As uvicorn does, for one event."""
         if not isinstance(event, Frame):
             self.handle_connect(event)
             return
@@ -113,7 +113,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         handlers[event.opcode](event)
 
     def _count_frame(self) -> None:
-        """Count a frame, and stop reading for a while from a client that sends more than it may."""
+        """Count a frame, and pause reading from a client that sends too many."""
         now = self.loop.time()
         self._frames = max(0.0, self._frames - (now - self._counted_at) * _MAX_FRAMES_PER_S) + 1
         self._counted_at = now
@@ -170,7 +170,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self.conn.max_message_size = self.config.ws_max_size
 
     def _fail(self, code: int, reason: str) -> None:
-        """Close at once, with a reason where the client can still be told."""
+        """Close at once, with a reason if the client can still be told."""
         self.frames, self._fragments, self.close_sent = [], 0, True
         if self.conn.state is State.OPEN:
             self.conn.fail(code, reason[:120])

@@ -57,7 +57,7 @@ async def predict(request: Request, service: ServiceDep, options: OptionsDep) ->
     async with image_of(request, service) as image:
         analysis = await cancel_on_disconnect(request, service.analyze(image, options))
     request.state.timings_ms = in_ms(analysis)
-    # Serialized here: FastAPI would check our own answer once more.
+    # Serialized here: FastAPI would validate our own answer again.
     answer = Prediction.of(analysis, request.state.request_id).model_dump_json()
     return Response(answer, media_type="application/json")
 

@@ -162,7 +162,7 @@ class _Connection:
             budget.give_back(sum(self._held))
 
     def admit(self) -> None:
-        """Take frames from now on: until then messages are small."""
+        """Accept frames from now on; until then messages are small."""
         admit = self._websocket.scope.get("state", {}).get("admit")
         if admit is not None:  # a server that is not ours has its own limits
             admit()

@@ -50,7 +50,7 @@ class SessionEnded(Exception):
 
 
 class Reader(Protocol):
-    """What reads the faces of a frame."""
+    """Reads the faces of a frame."""
 
     def check(self, options: Options) -> None:
         """Raise UnknownAnswer or UnusablePrior if it cannot give what `options` ask for."""
@@ -140,7 +140,7 @@ class Session:
                 continue
 
             def newest() -> bytes:
-                """The frame to analyze, chosen when a worker is free: a newer one may have come while this one waited."""
+                """The frame to analyze, chosen when a worker is free: a newer one may have arrived meanwhile."""
                 nonlocal frame
                 newer = self._mailbox.take_now()
                 if newer is not None and self._time_fault(newer):
@@ -172,7 +172,7 @@ class Session:
             self._errors_in_a_row = 0
 
     def _time_fault(self, frame: Frame) -> str:
-        """What is wrong with a frame's time, if anything: one clock for the whole session, and it never runs back."""
+        """What is wrong with a frame's time, if anything: a session has one clock, and it never runs backward."""
         last = self._last
         if last is None:
             return ""

@@ -14,7 +14,7 @@ from shared.emotions import EMOTIONS
 from shared.errors import ModelError
 from shared.manifest import Golden, ModelManifest, load_manifest, sha256_of
 from shared.pipeline.classify import open_classifier
-from tests.conftest import SHIPPED_MODEL
+from tests.conftest import ROOT, SHIPPED_MODEL
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -85,7 +85,7 @@ def test_one_changed_byte_is_noticed(directory: Path) -> None:
         (lambda content: content["golden"].update(probabilities=[0.5, 0.5]), "golden"),
         (lambda content: content["training"].pop("data_sha256"), r"training\.data_sha256"),
         (lambda content: content["training"].update(quantization={}), r"training\.quantization"),
-        (lambda content: content["metrics"]["test"]["all"].pop("per_class"), "format 1 with something missing"),
+        (lambda content: content["metrics"]["test"]["labels"]["all"].pop("per_class"), "per_class"),
         (lambda content: content["golden"].update(face="!"), "golden"),
         (lambda content: content["crop"]["haar"].update(width=0), "crop.haar"),
         (lambda content: content["input"].update(scale=1.0), "scale"),
@@ -95,6 +95,13 @@ def test_a_manifest_that_is_not_ours_is_refused(change: Change, message: str, di
     rewrite(directory, change)
     with pytest.raises(ModelError, match=message):
         load_manifest(directory)
+
+
+def test_a_manifest_of_format_1_that_lacks_something_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "models/paper", tmp_path / "paper")
+    rewrite(tmp_path / "paper", lambda content: content["metrics"]["test"]["all"].pop("per_class"))
+    with pytest.raises(ModelError, match="format 1 with something missing"):
+        load_manifest(tmp_path / "paper")
 
 
 def test_a_manifest_that_is_no_json_is_refused(directory: Path) -> None:

@@ -115,8 +115,18 @@ def _add_model(score: argparse.ArgumentParser) -> None:
         "--detector", choices=("auto", *get_args(DetectorName)), help="auto is the best there is",
         default=set_to("MIEN_DETECTOR", _DEFAULT.detector),
     )  # fmt: skip
-    model.add_argument("--answer", choices=ANSWERS, help="people: as people see the face; labels: as FER2013 labels it")
-    model.add_argument("--prior", type=_prior, help="natural, balanced, or seven expected shares with commas")
+    model.add_argument(
+        "--answer",
+        choices=ANSWERS,
+        default=set_to("MIEN_ANSWER") or None,
+        help="people: as people see the face; labels: as FER2013 labels it",
+    )
+    model.add_argument(
+        "--prior",
+        type=_prior,
+        default=set_to("MIEN_PRIOR") or None,
+        help="natural, balanced, or seven expected shares with commas",
+    )
     model.add_argument("--flip", action="store_true", help="read each face with its mirror image, at twice the time")
 
 

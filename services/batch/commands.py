@@ -1,17 +1,17 @@
 """`score`: an archive in, a table, a summary and perhaps crops out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from services.batch.crops import FACES_FILE, VOTES_FILE, join_crops
+from services.batch.crops import CROPS, FACES_FILE, VOTES_FILE, join_crops
 from services.batch.engine import Engine, ray_running
 from services.batch.errors import InputError, OutputError
 from services.batch.job import Job, claim, open_reader, stamp
-from services.batch.plan import FACES, Shard, extend_plan, finished, shards
+from services.batch.plan import FACES, PLAN, SHARDS, Shard, extend_plan, finished, shards
 from services.batch.progress import Bar
 from services.batch.report import Summary, summarize, write_report
 from services.batch.sources import list_sources
@@ -40,19 +40,22 @@ def score(job: Job, request: Request) -> Summary:
     Raises BatchError, ModelError or DetectorError, with one line that says what to do; what was written stays.
     """
     analyzer = open_reader(job)
+    # Other machines may lack the best detector; then they say so, and do not take the next best.
+    job = replace(job, detector=analyzer.detector.name)
     by, output = stamp(job, analyzer), Output.at(request.out)
     claim(output, job, by, request.resume)
     try:
-        output.tidy()
-        extend_plan(output, list_sources(request.inputs, request.column))
-        plan, done = shards(output), finished(output)
-        if not plan:
-            raise InputError(f"There is no photo, film or tar file in {', '.join(request.inputs)}.")
-        left = [shard for shard in plan if shard.id not in done]
-        if left:
-            with ray_running(request.address, request.cpus) as cores, Bar(plan, done) as bar:
-                Engine(job, output, analyzer.manifest.sha256, cores).score(left, bar.update)
-        return _conclude(output, plan, by, request.csv, job.crops)
+        with output.held():
+            output.tidy((FACES, PLAN, SHARDS, CROPS))
+            extend_plan(output, list_sources(request.inputs, request.column))
+            plan, done = shards(output), finished(output)
+            if not plan:
+                raise InputError(f"There is no photo, film or tar file in {', '.join(request.inputs)}.")
+            left = [shard for shard in plan if shard.id not in done]
+            if left:
+                with ray_running(request.address, request.cpus) as cores, Bar(plan, done) as bar:
+                    Engine(job, output, by, cores).score(left, bar.update)
+            return _conclude(output, plan, by, request.csv, job.crops)
     except OSError as error:
         raise OutputError(f"{output.url} cannot be written: {error.strerror or error}.") from error
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,29 +13,33 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from services.batch.errors import BatchError, ClusterError, OutputError
-from services.batch.job import Job, open_reader
+from services.batch.job import Job, open_reader, stamp
 from services.batch.plan import Shard, finished
 from services.batch.scoring import Scorer
 from services.batch.storage import Output
 from shared.errors import MienError, ModelError
 
-_SHARDS_A_CORE: Final = 100  # in one pass; the next begins with the workers that there are then
+# In one pass; the next begins with the workers that there are then.
+_SHARDS_A_CORE: Final = 1000
+_SHARDS_A_PASS: Final = 50_000  # each costs the driver a block of Ray Data
+_JOIN_S: Final = 60.0  # for the first worker node of a new cluster to join
 _BARREN_PASSES: Final = 3  # passes in a row without a finished shard, after which the cluster is at fault
 _STORE_BYTES: Final = 100 * 2**20  # of Ray's object store on this machine: only the names of shards travel
 _REACH_S: Final = 5.0
+_STARTS: Final = 3  # Ray gives itself 30 s for each
 _REPORT_S: Final = 0.5
 
 Watch: TypeAlias = Callable[[dict[str, tuple[float, int]]], None]  # by shard: share done, pictures so far
 
 
 @contextmanager
-def ray_running(address: str | None, cpus: int | None) -> Iterator[int]:
-    """Ray for as long as the block lasts, and how many cores it has. Raises ClusterError.
+def ray_running(address: str | None, cpus: int | None) -> Iterator[Callable[[], int]]:
+    """Ray for as long as the block lasts; gives what tells how many cores there are now. Raises ClusterError.
 
     Without `address` a Ray of our own is started on this machine, with `cpus` cores; nothing leaves the machine.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what concerns the user is told by us
     if address:
         _use_token()
         if address != "auto":
@@ -44,27 +49,58 @@ def ray_running(address: str | None, cpus: int | None) -> Iterator[int]:
     mine = not ray.is_initialized()
     if mine:
         _start(address, cpus)
+
+    def cores() -> int:
+        there = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call] # Ray annotates in part
+        return min(there, cpus) if cpus else there
+
     try:
-        cores = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call] # Ray annotates in part
-        if cores < 1:
-            raise ClusterError(f"The Ray cluster at {address} has no cores. Add a node with `ray start --address`.")
-        yield min(cores, cpus) if cpus else cores
+        until = time.monotonic() + _JOIN_S
+        while cores() < 1:
+            if time.monotonic() > until:
+                raise ClusterError(f"The Ray cluster at {address} has no cores. Add a node with `ray start --address`.")
+            time.sleep(_REPORT_S)
+        yield cores
     finally:
         if mine:
             ray.shutdown()
 
 
 def _start(address: str | None, cpus: int | None) -> None:
+    """Connect to `address`, or start a Ray of our own, which a busy machine may not do at the first attempt."""
     import ray
 
     own: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
+    for attempt in range(_STARTS):
+        try:
+            with _stderr_closed():
+                ray.init(
+                    address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **({} if address else own)
+                )
+            return
+        except Exception as error:  # of many kinds: no such cluster, another version of Ray or Python, no free memory
+            ray.shutdown()
+            if not address and "timed out" in str(error) and attempt < _STARTS - 1:
+                continue
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            fix = (
+                "Does it run, and with this token (RAY_AUTH_TOKEN_PATH)?" if address else "See Ray's logs in /tmp/ray."
+            )
+            raise ClusterError(f"Ray cannot be used{f' at {address}' if address else ''}: {said} {fix}") from error
+
+
+@contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """Ray's C++ part writes there as it starts, whatever level is set."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        ray.init(address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **({} if address else own))
-    except Exception as error:  # of many kinds: no such cluster, another version of Ray or Python, no free memory
-        said = str(error).strip().splitlines()
-        fix = "Does it run, and with this token (RAY_AUTH_TOKEN_PATH)?" if address else "See Ray's logs in /tmp/ray."
-        where = f" at {address}" if address else ""
-        raise ClusterError(f"Ray cannot be used{where}: {said[0] if said else type(error).__name__} {fix}") from error
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _use_token() -> None:
@@ -89,12 +125,12 @@ def _check_reachable(address: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Scores shards on `cores` workers, each with an analyzer of its own."""
+    """Scores shards on as many workers as `cores` says, each with an analyzer of its own."""
 
     job: Job
     output: Output
-    model_sha256: str
-    cores: int
+    by: dict[str, str]  # model and detector, with their versions
+    cores: Callable[[], int]
 
     def score(self, shards: Sequence[Shard], watch: Watch) -> None:
         """Score every one of `shards`; `watch` is told every half second how far each is.
@@ -110,15 +146,16 @@ class Engine:
         faults: list[str] = []
         with _watching(progress, watch):
             while left and barren < _BARREN_PASSES:
-                tried = left[: _SHARDS_A_CORE * self.cores]
-                scored = self._pass(tried, progress, faults) | finished(self.output)
+                cores = max(1, self.cores())
+                tried = left[: min(_SHARDS_A_CORE * cores, _SHARDS_A_PASS)]
+                scored = self._pass(tried, cores, progress, faults) | finished(self.output)
                 before, left = len(left), [shard for shard in left if shard.id not in scored]
                 barren = barren + 1 if len(left) == before else 0
         if left:
             why = faults[-1] if faults else "its workers end, see Ray's logs"
             raise ClusterError(f"{len(left)} shards cannot be finished: {why}. What was written stays.")
 
-    def _pass(self, shards: Sequence[Shard], progress: Any, faults: list[str]) -> set[str]:
+    def _pass(self, shards: Sequence[Shard], cores: int, progress: Any, faults: list[str]) -> set[str]:
         """The ids of the shards that were scored."""
         import ray
         from ray.data import ActorPoolStrategy, DataContext
@@ -131,8 +168,8 @@ class Engine:
         items = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
         dataset = items.map(
             _Worker,  # type: ignore[arg-type] # Ray takes classes too
-            fn_constructor_args=(self.job, self.output, self.model_sha256, progress),
-            compute=ActorPoolStrategy(size=min(self.cores, len(shards))),
+            fn_constructor_args=(self.job, self.output, self.by, progress),
+            compute=ActorPoolStrategy(size=min(cores, len(shards))),
             num_cpus=1,
         )
         scored = set()
@@ -152,7 +189,7 @@ class Engine:
 class _Worker:
     """One core's worker, with its analyzer. Faults travel as rows, and say what they end: the job, or nothing."""
 
-    def __init__(self, job: Job, output: Output, model_sha256: str, progress: Any) -> None:
+    def __init__(self, job: Job, output: Output, by: dict[str, str], progress: Any) -> None:
         import cv2
         import pyarrow as pa
 
@@ -161,10 +198,8 @@ class _Worker:
         self._progress, self._fault, self._told_s = progress, "", 0.0
         try:
             analyzer = open_reader(job)
-            if analyzer.manifest.sha256 != model_sha256:
-                raise ModelError(
-                    f"{job.model} is another model than on the machine that asks; install the same on all."
-                )
+            if (mine := stamp(job, analyzer)) != by:
+                raise ModelError(f"this machine has {mine} and the one that asks {by}; install the same on all.")
             self._scorer = Scorer(job, output, analyzer)
         except MienError as error:
             self._fault = f"On {socket.gethostname()}: {error}"

@@ -60,7 +60,7 @@ class Scorer:
         All are there whole or not at all, under names that depend on the shard alone: a shard that is scored twice,
         as after a node was lost, is there once. Raises OutputError when the output cannot be written.
         """
-        started = time.monotonic()
+        started, cpu_s = time.monotonic(), time.process_time()
         try:
             sources = sources_of(self.output, shard)
             with ExitStack() as stack:
@@ -71,7 +71,7 @@ class Scorer:
                 run.all(sources)
             manifest = run.tally.as_json() | {
                 "sources": len(sources), "rows": rows.written, "seconds": round(time.monotonic() - started, 3),
-                "peak_memory_mb": _peak_memory_mb(),
+                "cpu_seconds": round(time.process_time() - cpu_s, 3), "peak_memory_mb": _peak_memory_mb(),
             }  # fmt: skip
             self.output.write_json(shard.unreadable if run.again else shard.manifest, manifest)
             if not run.again:

@@ -1,8 +1,9 @@
 """Local folders and object stores alike, by fsspec: where inputs are read and results are written."""
 
+import fcntl
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from shared.atomic import atomic_file
 # A PNG of 50 million pixels has some 80 MB; eight are fetched ahead, so what is larger would fill a worker's memory.
 MAX_PHOTO_BYTES: Final = 100_000_000
 _TRIES: Final = 3
+LOCK: Final = ".lock"
 
 
 def is_remote(url: str) -> bool:
@@ -149,8 +151,23 @@ class Output:
         with self.written(name) as path:
             path.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
 
-    def tidy(self) -> None:
-        """Remove what an earlier run was writing when it was killed."""
-        if self.is_local:
-            for left in Path(self.path).glob("*/.*"):
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other runs out of a local output. Raises OutputError while one is writing there."""
+        if not self.is_local:
+            yield  # an object store shows no half-written files, and has no locks
+            return
+        with (Path(self.path) / LOCK).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise OutputError(
+                    f"Another run is writing to {self.url}. Wait for it, or choose another --out."
+                ) from error
+            yield
+
+    def tidy(self, folders: Sequence[str]) -> None:
+        """Remove from `folders` what a run that was killed was writing."""
+        for folder in folders if self.is_local else ():
+            for left in (Path(self.path) / folder).glob(".*"):
                 left.unlink(missing_ok=True)

@@ -1,13 +1,17 @@
 """The command with real Ray: resumed, killed, refused, and told in one line what is wrong."""
 
 import csv
+import gc
 import gzip
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +25,8 @@ from services.trainer.data.sources import read_csv
 from tests.conftest import ROOT, SHIPPED_MODEL
 from tests.services.batch.conftest import rows_of, write_film, write_photo
 
+# Ray does not wait for the processes that it ends.
+pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 WITH = ("--detector", "haar", "--model", str(SHIPPED_MODEL), "--detect-side-px", "160")
 
 
@@ -29,6 +35,9 @@ def ray() -> Iterator[None]:
     """One Ray for all tests here: its start is most of their time."""
     with ray_running(None, 2):
         yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # Ray does not wait for the processes that it ends
+        gc.collect()
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +109,8 @@ def test_an_output_of_other_options_is_refused_and_gone_on_with_when_asked(
     before = rows_of(out)
     assert score(archive / "00.jpg", "--max-faces", "1", out=out, monkeypatch=monkeypatch) == 2
     assert "max_faces 32 (now 1)" in capsys.readouterr().err
-    assert score(archive / "00.jpg", "--prior", "1,1,1,1,1,1,1", out=out, monkeypatch=monkeypatch) == 2
-    assert "prior None (now [0.14" in capsys.readouterr().err
+    assert score(archive / "00.jpg", "--prior", "natural", out=out, monkeypatch=monkeypatch) == 2
+    assert "prior None (now natural)" in capsys.readouterr().err
     assert score(archive / "0[01].jpg", "--max-faces", "1", "--resume", out=out, monkeypatch=monkeypatch) == 0
     assert rows_of(out)[: len(before)] == before
     assert {Path(row["source"]).name for row in rows_of(out)} == {"00.jpg", "01.jpg"}
@@ -117,6 +126,24 @@ def test_an_unreadable_tar_file_beside_others_is_told_at_the_end(
     said = capsys.readouterr()
     assert "1 tar files could not be read to their end; the same command tries them again" in said.err
     assert [row["error"] for row in rows_of(tmp_path / "out")] == [None, "unreadable_archive"]
+
+
+@pytest.mark.usefixtures("ray")
+def test_the_example_runs_on_a_cluster_by_its_address(archive: Path, tmp_path: Path) -> None:
+    import ray
+
+    environment = os.environ | {
+        "PYTHON": sys.executable, "RAY_ADDRESS": ray.get_runtime_context().gcs_address,
+        "MIEN_MODEL": str(SHIPPED_MODEL), "MIEN_DETECTOR": "haar",
+    }  # fmt: skip
+    few = tmp_path / "photos"
+    few.mkdir()
+    shutil.copy(archive / "00.jpg", few)
+    command = ["sh", "examples/archive.sh", str(few), str(archive / "film.mp4"), str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"face 1: happy in [345] frames", done.stdout)
+    assert [row["time_s"] for row in rows_of(tmp_path / "out/film")] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
 
 
 @pytest.mark.parametrize(

@@ -42,18 +42,22 @@ async def image_of(request: Request, service: Service) -> AsyncIterator[Image]:
     most, kind = service.settings.max_upload_bytes, _kind(request)
     overhead = {"multipart/form-data": _FORM_OVERHEAD_BYTES, "application/json": most // 3 + _FORM_OVERHEAD_BYTES}
     async with _body(request, service, _Limit(most, most + overhead.get(kind, 0))) as body:
-        if kind == "multipart/form-data":
-            parts = parse_form(body, request.headers["content-type"], max_files=1)
-            yield Image(_bounded(_file_of(parts), most))
-        elif kind == "application/json":
-            text = base64_of(body)
-            if _decoded_bytes(text) > most:  # perhaps only by its line breaks
-                text = text.translate(None, b" \t\r\n")
-            if _decoded_bytes(text) > most:
-                raise _too_large(most, _decoded_bytes(text))
-            yield Image(text, base64=True)
-        else:
-            yield Image(body)
+        image = _image(kind, request, body, most)
+        del body  # or a form's file would be held twice
+        yield image
+
+
+def _image(kind: str, request: Request, body: bytes, most: int) -> Image:
+    if kind == "multipart/form-data":
+        return Image(_bounded(_file_of(parse_form(body, request.headers["content-type"], max_files=1)), most))
+    if kind != "application/json":
+        return Image(body)
+    text = base64_of(body)
+    if _decoded_bytes(text) > most:  # perhaps only by its line breaks
+        text = text.translate(None, b" \t\r\n")
+    if _decoded_bytes(text) > most:
+        raise _too_large(most, _decoded_bytes(text))
+    return Image(text, base64=True)
 
 
 @asynccontextmanager

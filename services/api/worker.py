@@ -8,12 +8,14 @@ FD is a socket to the service; jobs.py has the messages.
 import binascii
 import contextlib
 import os
+import resource
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Final
 
 import cv2
 import numpy as np
@@ -25,6 +27,8 @@ from shared.annotate import annotate, encode
 from shared.assembly import open_analyzer
 from shared.errors import ImageTooLarge, MienError, OutOfMemory
 from shared.pipeline.decode import decode
+
+_MARGIN_BYTES: Final = 200_000_000  # for ONNX Runtime's arenas and threads' stacks, which grow with the pictures
 
 
 def serve(connection: Connection, analyzer: Analyzer, memory_bytes: int) -> None:
@@ -102,6 +106,17 @@ def open_and_check(assembly: Assembly) -> tuple[Analyzer | None, Ready | Refused
     return analyzer, Ready(analyzer.model, analyzer.manifest)
 
 
+def bound_memory(more: int) -> None:
+    """Let this process take `more` bytes than it has now: a file may lie about its size, and a decoder may leak."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        wanted = int(status.partition("VmData:")[2].split()[0]) * 1024 + more
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard < 0 else min(wanted, hard), hard))
+    except (OSError, ValueError, IndexError):  # not Linux
+        return
+
+
 def main() -> None:
     """Serve on the socket that the command line names, until it is closed."""
     connection = Connection(int(sys.argv[1]))
@@ -118,6 +133,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         connection.send(answer)
         if analyzer is not None:
+            bound_memory(OWN_BYTES + assembly.memory_bytes + _MARGIN_BYTES)
             serve(connection, analyzer, assembly.memory_bytes)
 
 

@@ -11,6 +11,7 @@ _MAX_HEADERS: Final = 100
 _MAX_HEADER_BYTES: Final = 8000  # one line; a WebSocket's handshake may not have more
 _MAX_HEAD_BYTES: Final = 32_768
 _HEAD_TIMEOUT_S: Final = 10.0
+_MAX_PIPELINED: Final = 16
 # A body in more pieces than this, each smaller than this, is meant to cost and not to be received.
 _MAX_PIECES: Final = 2000
 _MIN_PIECE_BYTES: Final = 64
@@ -63,7 +64,8 @@ class HttpConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._head_open = True
         self._headers_seen = self._head_bytes = self._named_bytes = self._pieces = self._piece_bytes = 0
-        super().on_message_begin()
+        if self._refusal is None:
+            super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
         if len(self.url) + len(url) > _MAX_HEADER_BYTES:
@@ -85,6 +87,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_open, self._waiting_since = False, None
+        if len(self.pipeline) >= _MAX_PIPELINED:
+            self._refuse_later(400, f"More than {_MAX_PIPELINED} requests were sent ahead.", "too_many_requests_ahead")
         if self._refusal is None:
             super().on_headers_complete()
 

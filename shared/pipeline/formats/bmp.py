@@ -18,7 +18,7 @@ def read_bmp(data: bytes) -> Encoded:
     (header,) = struct.unpack_from("<I", data, 14)
     if header == 12:
         width, height = struct.unpack_from("<HH", data, 18)
-        return Encoded("BMP", data, width, height)
+        return Encoded("BMP", data, width, height, bytes_per_pixel=5)
     if header < 40 or len(data) < 54:
         raise UndecodableImage("The BMP image's header is corrupt.")
     width, height, _, _, compression = struct.unpack_from("<iiHHI", data, 18)
@@ -28,4 +28,4 @@ def read_bmp(data: bytes) -> Encoded:
             f"The BMP image is run-length coded and has {width * height:,} pixels; the limit for such files is "
             f"{_MAX_RUN_LENGTH_PIXELS:,}. Send a PNG."
         )
-    return Encoded("BMP", data, width, height)
+    return Encoded("BMP", data, width, height, bytes_per_pixel=5)

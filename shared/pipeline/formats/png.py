@@ -10,7 +10,7 @@ from shared.pipeline.formats.exif import orientation_of
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 # Bytes of memory for a pixel, by colour type, as Pillow holds them; with transparency it makes a copy to reduce.
-_HELD: Final = {0: 1, 2: 4, 3: 5, 4: 8, 6: 8}
+_HELD: Final = {0: 5, 2: 4, 3: 5, 4: 8, 6: 8}
 
 
 def read_png(data: bytes) -> Encoded:
@@ -50,7 +50,7 @@ def _encoded(header: bytes | None, tables: dict[bytes, bytes], pixels: list[memo
     width, height, depth, colour = struct.unpack_from(">IIBB", header)
     chunks = [(b"IHDR", header), *((name, tables[name]) for name in (b"PLTE", b"tRNS") if name in tables)]
     kept = b"".join(_chunk(name, payload) for name, payload in (*chunks, (b"IDAT", b"".join(pixels)), (b"IEND", b"")))
-    held = 9 if b"tRNS" in tables else 5 if (depth, colour) == (16, 0) else _HELD.get(colour, 8)
+    held = 9 if b"tRNS" in tables else 10 if (depth, colour) == (16, 0) else _HELD.get(colour, 8)
     return Encoded("PNG", _SIGNATURE + kept, width, height, orientation_of(exif), held)
 
 

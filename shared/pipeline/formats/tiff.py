@@ -101,7 +101,7 @@ def _encoded(data: bytes, values: Values, types: dict[int, int], layout: _Layout
     pieces, piece_pixels = _pieces(values, width, height)
     _check_pieces(data, values, piece_pixels, compression)
     samples, bits = values.get(_SAMPLES, (1,))[0], max(values.get(_BITS, (1,)))
-    held = 8 if samples > 1 else 5  # as PNG's
+    held = 8 if samples > 1 else 10 if bits > 8 else 5  # as PNG's
     return Encoded(
         "TIFF",
         _with_own_directory(data, values, types, layout),

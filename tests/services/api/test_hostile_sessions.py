@@ -130,6 +130,14 @@ def test_video_leaves_places_for_requests(service: Client, jpeg: bytes) -> None:
     assert max(answered) <= 3 * min(answered) + 3
 
 
+def test_requests_sent_far_ahead_are_refused(service: Client) -> None:
+    with service.watched():
+        for connection in [service.raw(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 20_000) for _ in range(4)]:
+            with contextlib.suppress(OSError):
+                while connection.recv(65_536):
+                    pass
+
+
 def test_floods_of_tiny_pieces_do_not_keep_the_loop_busy(service: Client) -> None:
     pieces = b"1\r\nx\r\n" * 40_000
     chunked = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -9,11 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.scenes import scene_jpeg
+from benchmarks.scenes import crowds, labelled, scene_jpeg
 from services.api.settings import Settings
-from shared.analyzer import Options
+from shared.analyzer import Analyzer, Options
 from shared.assembly import available_detectors, open_analyzer
 from shared.pipeline.decode import ImageLimits, decode
+
+SIZES = ((350, 350), (640, 480), (1280, 720), (1920, 1080), (4032, 3024))
 
 
 def milliseconds(function: Callable[[], object], at_least_s: float = 1.0) -> float:
@@ -53,7 +55,32 @@ def main() -> None:
         per={"4 in a batch": 4, "32 in a batch": 32},
     )
     block("the whole way, 640x480", {n: lambda a=a: a.analyze(small, Options()) for n, a in analyzers.items()})  # type: ignore[misc] # bound now
+    growth(analyzers[next(reversed(analyzers))], limits)
     print(f"memory of this process: {resident_mb():.0f} MB")
+
+
+def cpu_ms(function: Callable[[], object]) -> float:
+    """The least CPU time of 15 calls, in ms: other programs on the same cores make it larger, never smaller."""
+    times = []
+    for _ in range(15):
+        started = time.thread_time()
+        function()
+        times.append(time.thread_time() - started)
+    return min(times) * 1000
+
+
+def growth(analyzer: Analyzer, limits: ImageLimits) -> None:
+    """Print the CPU time of each stage for larger pictures and for more faces."""
+    one = labelled(Path("no folder"))
+    cases = {f"{width}x{height}": scene_jpeg(width, height) for width, height in SIZES}
+    cases |= {f"1280x720, {n} faces": crowds(one, n)[n - 1].data for n in (2, 3, 5)}
+    print(f"\n{analyzer.detector.name}, ms of CPU{'':5}{'decode':>9}{'detect':>9}{'crop, classify':>16}{'all':>9}")
+    for name, data in cases.items():
+        pixels = decode(data, limits).pixels
+        decoding = cpu_ms(lambda data=data: decode(data, limits))  # type: ignore[misc] # bound now
+        detecting = cpu_ms(lambda pixels=pixels: analyzer.detector.detect(pixels, 0.6))  # type: ignore[misc] # bound now
+        whole = cpu_ms(lambda data=data: analyzer.analyze(data, Options()))  # type: ignore[misc] # bound now
+        print(f"  {name:18}{decoding:9.2f}{detecting:9.2f}{whole - decoding - detecting:16.2f}{whole:9.2f}")
 
 
 def block(title: str, cases: dict[str, Callable[[], object]], per: dict[str, int] | None = None) -> None:

@@ -12,7 +12,7 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.requests import HTTPConnection
 
-from services.api.dependencies import ServiceDep
+from services.api.dependencies import service_of
 from services.api.faults import Unauthorized
 
 # Browsers cannot set headers on a WebSocket, but can name subprotocols: "mien.key." and the key in base64url.
@@ -82,9 +82,8 @@ def origin_allowed(connection: HTTPConnection, allowed: Iterable[str]) -> bool:
     return "*" in allowed or origin in allowed or host == connection.headers.get("host")
 
 
-async def _authorized(
-    request: Request, service: ServiceDep, _header: Annotated[Any, _HEADER], _bearer: Annotated[Any, _BEARER]
-) -> None:
+async def _authorized(request: Request, _header: Annotated[Any, _HEADER], _bearer: Annotated[Any, _BEARER]) -> None:
+    service = service_of(request)
     service.rates.count(presented_key(request, service.settings.keys), request.client.host if request.client else "")
     found = access(request, service.settings.keys)
     if found is Access.MISSING:

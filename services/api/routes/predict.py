@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, TypeAlias, TypeVar
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from services.api.dependencies import ServiceDep
+from services.api.dependencies import ServiceDep, service_of
 from services.api.errors import INTERNAL, answer_to, log_fault
 from services.api.faults import InvalidParameter, PayloadTooLarge
 from services.api.openapi import OCTETS, batch_body, binary, image_body, problems
@@ -25,7 +25,8 @@ _DRAWN: Final = ("image/jpeg", "image/png", OCTETS)
 _PROBLEMS: Final = problems(400, 401, 408, 413, 415, 422, 429, 500, 503, 504)
 
 
-async def _options(request: Request, service: ServiceDep, query: Annotated[PredictQuery, Query()]) -> Options:
+async def _options(request: Request, query: Annotated[PredictQuery, Query()]) -> Options:
+    service = service_of(request)
     for name in request.query_params:
         if len(set(request.query_params.getlist(name))) > 1:
             raise InvalidParameter(f"{name} is given more than once, with different values.")
@@ -34,10 +35,8 @@ async def _options(request: Request, service: ServiceDep, query: Annotated[Predi
     return options
 
 
-async def _drawing(
-    request: Request, service: ServiceDep, query: Annotated[AnnotateQuery, Query()]
-) -> tuple[Options, bool]:
-    return await _options(request, service, query), query.points
+async def _drawing(request: Request, query: Annotated[AnnotateQuery, Query()]) -> tuple[Options, bool]:
+    return await _options(request, query), query.points
 
 
 OptionsDep: TypeAlias = Annotated[Options, Depends(_options)]

@@ -14,7 +14,7 @@ from shared.errors import DetectorError
 from shared.pipeline.crop import framed
 from shared.pipeline.decode import BgrImage, GreyImage
 
-_HAAR_LEAST_PX: Final = 24
+_HAAR_MIN_PX: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class HaarDetector:
 
     def detect(self, image: BgrImage, min_confidence: float, min_face: float = 0.0) -> list[Detection]:
         grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
-        small, scale = shrink(grey, self._max_side_px, min_face, _HAAR_LEAST_PX)
+        small, scale = shrink(grey, self._max_side_px, min_face, _HAAR_MIN_PX)
         found = self._search(small, scale, margin=0)
         if not found:  # the cascade needs some room around a face that fills the picture
             found = self._search(small, scale, margin=min(small.shape) // 5)
@@ -73,7 +73,7 @@ class HaarDetector:
     def _search(self, grey: GreyImage, scale: float, margin: int) -> list[Detection]:
         searched = grey if margin == 0 else framed(grey, margin)
         boxes, _, weights = self._cascade().detectMultiScale3(
-            searched, scaleFactor=1.1, minNeighbors=5, minSize=(_HAAR_LEAST_PX, _HAAR_LEAST_PX), outputRejectLevels=True
+            searched, scaleFactor=1.1, minNeighbors=5, minSize=(_HAAR_MIN_PX, _HAAR_MIN_PX), outputRejectLevels=True
         )
         return [
             Detection(

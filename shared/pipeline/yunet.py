@@ -13,7 +13,7 @@ _GRAPH: Final = 7  # of ModelProto
 _INPUTS, _OUTPUTS, _BETWEEN = 11, 12, 13  # of GraphProto: names and shapes of what goes in, comes out, lies between
 _SHAPED: Final = (_INPUTS, _OUTPUTS, _BETWEEN)
 _FLOAT: Final = 1
-_LEAST_FACE_PX: Final = 24
+_MIN_FACE_PX: Final = 24
 
 
 def open_yunet(model: Path, max_side_px: int) -> SingleShotDetector:
@@ -29,7 +29,7 @@ def open_yunet(model: Path, max_side_px: int) -> SingleShotDetector:
         session = open_session(_of_any_size(model.read_bytes()), threads=1)
     except (ModelError, ValueError, IndexError) as error:
         raise DetectorError(f"{model} is not YuNet's ONNX model: {error}") from error
-    return SingleShotDetector("yunet", session, max_side_px, _LEAST_FACE_PX)
+    return SingleShotDetector("yunet", session, max_side_px, _MIN_FACE_PX)
 
 
 def _of_any_size(model: bytes) -> bytes:

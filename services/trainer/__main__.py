@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
     for wing in (data, training, judging, shipping):
         wing.add_commands(subcommands)
-    own = subcommands.add_parser("detector", help="the face detector of our own: prepare, train, evaluate, export")
+    own = subcommands.add_parser("detector", help="our own face detector: prepare, train, evaluate, export")
     detector.add_commands(own)
     return parser
 

@@ -10,8 +10,7 @@ _NAMES: Final = {"haar": "Haar", "yunet": "YuNet", "yunet_opencv": "YuNet throug
 
 def detector_card(manifest: DetectorManifest) -> str:
     """Markdown for card.md."""
-    training, counts = manifest.training, manifest.training["data"]["counts"]
-    pictures = ", ".join(f"{count['pictures']:,} of kind {kind}" for kind, count in counts.items())
+    training = manifest.training
     return "\n".join(
         [
             "---",
@@ -37,19 +36,27 @@ def detector_card(manifest: DetectorManifest) -> str:
             *_figures(manifest.metrics),
             "## How it was made",
             "",
-            f"By this repository's trainer (`detector prepare|train|export`): {training['steps']:,} steps of "
-            f"{training['config']['batch_size']} scenes of {training['config']['side_px']} pixels, "
-            f"{training['train_seconds'] / 3600:.1f} h of wall time on a shared CPU, from {pictures}. Faces and points are "
-            "those that YuNet (MIT) sees alike in a picture and in its mirror image. The confidence is set so that "
-            f"{manifest.min_confidence} is the score of the best balance on composed scenes of held-out pictures: there it "
-            f"finds {training['threshold']['recall']:.1%} of the faces, and {training['threshold']['precision']:.1%} of what "
-            "it finds are faces.",
+            _made(manifest),
             "",
             "Data, by name and sha256: "
             + "; ".join(f"{name} `{sha[:12]}…`" for name, sha in training["data"]["sources_sha256"].items())
             + ".",
             "",
         ]
+    )
+
+
+def _made(manifest: DetectorManifest) -> str:
+    training, counts = manifest.training, manifest.training["data"]["counts"]
+    pictures = ", ".join(f"{count['pictures']:,} of kind {kind}" for kind, count in counts.items())
+    return (
+        f"By this repository's trainer (`detector prepare|train|export`): {training['steps']:,} steps of "
+        f"{training['config']['batch_size']} scenes of {training['config']['side_px']} pixels, "
+        f"{training['train_seconds'] / 3600:.1f} h of wall time on a shared CPU, from {pictures}. Faces and points are "
+        "those that YuNet (MIT) sees alike in a picture and in its mirror image. The confidence is set so that "
+        f"{manifest.min_confidence} is the score of the best balance on composed scenes of held-out pictures: there it "
+        f"finds {training['threshold']['recall']:.1%} of the faces, and {training['threshold']['precision']:.1%} of what "
+        "it finds are faces."
     )
 
 

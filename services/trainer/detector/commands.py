@@ -3,7 +3,7 @@
 import argparse
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from services.trainer.detector.sources import Kind
@@ -16,7 +16,11 @@ LEAST_FACE_PX: Final = 16.0
 def add_commands(parser: argparse.ArgumentParser) -> None:
     """The commands below `detector`."""
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_making(subcommands)
+    _add_shipping(subcommands)
 
+
+def _add_making(subcommands: Any) -> None:
     prepare = subcommands.add_parser("prepare", help="label and pack the pictures that scenes are made of")
     prepare.add_argument("--people", type=Path, required=True, help="zip of photos of people with their surroundings")
     prepare.add_argument("--faces", type=Path, required=True, help="zip of faces, cut tightly")
@@ -33,6 +37,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--threads", type=int, default=0, help="CPU threads of the network (all)")
     train.set_defaults(run=run_train, resumes=True)
 
+
+def _add_shipping(subcommands: Any) -> None:
     evaluate = subcommands.add_parser("evaluate", help="recall and false alarms of detectors, in one run")
     evaluate.add_argument("--detector", type=Path, help="directory of our own")
     evaluate.add_argument("--yunet", type=Path, help="YuNet's .onnx")

@@ -51,13 +51,7 @@ def export(
     The score at which faces are told best from others, on scenes of held-out pictures, becomes the service's default
     confidence. Raises ExportRefused when ONNX Runtime answers otherwise than Keras, WorkdirError when there is no run.
     """
-    try:
-        run = json.loads((workdir / RUN_FILE).read_text(encoding="utf-8"))
-        history = [json.loads(line) for line in (workdir / HISTORY_FILE).read_text(encoding="utf-8").splitlines()]
-        model = keras.saving.load_model(workdir / MODEL_FILE, compile=False)
-    except (OSError, ValueError) as error:
-        raise WorkdirError(f"{workdir} holds no trained detector: {error}.") from error
-    sources = Sources.load(data)
+    (run, history, model), sources = _trained(workdir), Sources.load(data)
     threshold = best_threshold(detector_graph(model), sources, run["config"]["side_px"])
     graph = detector_graph(model, _logit(SERVED_AT) - _logit(threshold.score))
     _check_parity(model, graph, sources, run["config"]["side_px"])
@@ -88,6 +82,16 @@ def export(
         manifest.save(new)
         write_text(new / CARD_FILE, detector_card(manifest))
     return manifest
+
+
+def _trained(workdir: Path) -> tuple[dict[str, Any], list[dict[str, Any]], keras.Model]:
+    """What a run was started with, its history, and its averaged network. Raises WorkdirError."""
+    try:
+        run = json.loads((workdir / RUN_FILE).read_text(encoding="utf-8"))
+        history = [json.loads(line) for line in (workdir / HISTORY_FILE).read_text(encoding="utf-8").splitlines()]
+        return run, history, keras.saving.load_model(workdir / MODEL_FILE, compile=False)
+    except (OSError, ValueError) as error:
+        raise WorkdirError(f"{workdir} holds no trained detector: {error}.") from error
 
 
 def best_threshold(graph: onnx.ModelProto, sources: Sources, side: int) -> Threshold:

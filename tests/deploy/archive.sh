@@ -24,7 +24,7 @@ node() { # node ARGUMENTS...: one more node with one core; its process group is 
   groups+=($!)
 }
 started() { # started N: wait until node N has joined
-  for _ in $(seq 120); do
+  for _ in $(seq 240); do
     grep -q 'Ray runtime started' "$work/node$1.log" && return
     sleep 0.5
   done

@@ -37,6 +37,8 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # Pictures differ in size, and ONNX Runtime would keep a plan of its memory for each size that it has seen.
+    options.enable_mem_pattern = False
     options.log_severity_level = _ERRORS_ONLY
     try:
         session = onnxruntime.InferenceSession(model, options, providers=wanted)

@@ -82,30 +82,29 @@ def test_two_answers_and_a_default_prior_are_told(manifest: ModelManifest) -> No
     assert f"Logits are divided by {labels.temperature} (`labels`) and 0.5 (`people`)" in card
 
 
-def of_own_faces() -> ModelManifest:
-    """The shipped model, as if it had been trained on somebody's own faces, which nobody voted on."""
-    shipped = load_manifest(SHIPPED_MODEL)
+def of_own_faces(manifest: ModelManifest) -> ModelManifest:
+    """The same, as if it had been trained on somebody's own faces, which nobody voted on."""
     metrics = {
         split: {
             answer: {yardstick: s for yardstick, s in scores.items() if not yardstick.startswith("consensus")}
             for answer, scores in answers.items()
         }
-        for split, answers in shipped.metrics.items()
+        for split, answers in manifest.metrics.items()
     }
-    training = shipped.training.model_copy(update={"data": "mine", "init_sha256": "1f" * 32})
-    return shipped.model_copy(update={"metrics": metrics, "training": training, "license": "other"})
+    own = trained(manifest, data="mine", init_sha256="1f" * 32)
+    return own.model_copy(update={"metrics": metrics, "license": "other"})
 
 
-def test_the_card_of_own_weights_does_not_license_them() -> None:
-    card = model_card(of_own_faces())
+def test_the_card_of_own_weights_does_not_license_them(manifest: ModelManifest) -> None:
+    card = model_card(of_own_faces(manifest))
     assert "license: other" in card
     assert "Apache-2.0" not in card.partition("## Terms")[2]
     assert "this card grants no licence" in card
     assert "The weights that it began with have terms of their own." in card
 
 
-def test_the_card_of_data_without_votes_speaks_of_none() -> None:
-    card = model_card(of_own_faces())
+def test_the_card_of_data_without_votes_speaks_of_none(manifest: ModelManifest) -> None:
+    card = model_card(of_own_faces(manifest))
     for word in ("FER+", "raters", "votes", "consensus"):
         assert word not in card, word
 

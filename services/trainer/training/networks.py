@@ -164,7 +164,8 @@ def mobilenet(heads: Sequence[str] = ()) -> keras.Model:
 def tiny(heads: Sequence[str] = ()) -> keras.Model:
     """One small convolution: tries data and configurations out in seconds, and is good for nothing else."""
     faces = keras.Input(_INPUT_SHAPE, name="faces")
-    x = layers.BatchNormalization()(layers.Conv2D(4, 5, strides=4, activation="relu")(faces))
+    x = layers.Conv2D(8, 5, strides=4, activation="relu")(layers.Rescaling(2.0, offset=-1.0)(faces))
+    x = layers.BatchNormalization()(x)
     x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x))
     return keras.Model(faces, answers(x, heads), name="tiny")
 

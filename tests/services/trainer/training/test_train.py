@@ -88,12 +88,10 @@ def test_the_best_epoch_answers_to_what_was_asked_for(brief: TrainConfig) -> Non
         assert merit(record, config) == pytest.approx(expected)
 
 
-def test_a_killed_run_goes_on_as_if_it_had_not_been(drawn_csv: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_as_if_it_had_not_been(drawn: Dataset, drawn_csv: Path, tmp_path: Path) -> None:
     """Two runs by the command line, one of them killed for good in an epoch's middle, end with the same weights."""
     config = tmp_path / "run.toml"
-    config.write_text(
-        'network = "mien-small"\nepochs = 3\nbatch_size = 14\n[augment]\nflip = true\nmixup_alpha = 0.2\n'
-    )
+    config.write_text('network = "tiny"\nepochs = 40\nbatch_size = 14\n[augment]\nflip = true\nmixup_alpha = 0.2\n')
     data = drawn_csv.with_suffix(".npz")
 
     def start(workdir: Path) -> subprocess.Popen[bytes]:
@@ -111,7 +109,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(drawn_csv: Path, tmp_path: P
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     whole = Workdir(tmp_path / "killed").read_history()
-    assert 1 <= len(whole) < 3
+    assert 1 <= len(whole) < 40
     assert start(tmp_path / "killed").wait() == 0
     assert straight.wait() == 0
     ours, theirs = (Workdir(tmp_path / name).read_history() for name in ("killed", "straight"))
@@ -195,7 +193,8 @@ def test_weights_that_are_no_numbers_after_the_last_batch_are_no_epoch(
 
 
 def test_the_best_model_holds_the_averaged_weights(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
-    averaged = brief.model_copy(update={"optimizer": OptimizerConfig(ema=0.9), "epochs": 1})
+    # Enough steps that an average reaches back over some.
+    averaged = brief.model_copy(update={"optimizer": OptimizerConfig(ema=0.9), "epochs": 1, "batch_size": 4})
     train(averaged, drawn, tmp_path, quiet=True)
     model, state = Workdir(tmp_path).load_best(), weights(tmp_path)
     kept = model.trainable_variables
@@ -222,7 +221,7 @@ def test_a_run_may_start_from_the_weights_of_another(drawn: Dataset, brief: Trai
 
 
 def test_a_start_that_cannot_be_leaves_the_folder_free(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no file"):
+    with pytest.raises(ConfigError, match=r"no \.keras file"):
         train(brief, drawn, tmp_path / "run", Start(init=tmp_path / "none.keras"), quiet=True)
     networks.build("mien-small:0.5").save(tmp_path / "other.keras")
     with pytest.raises(ConfigError, match="no weights for the network"):

@@ -64,7 +64,7 @@ audit: $(VENV)/.dev ## known vulnerabilities in the packages that serve
 sbom: $(VENV)/.dev ## the packages that serve, as CycloneDX, into sbom.json
 	@$(BIN)/cyclonedx-py requirements requirements/api.txt --output-reproducible -o sbom.json
 
-yunet: $(VENV)/.api ## fetch YuNet, the better face detector
+yunet: $(VENV)/.api ## fetch YuNet, another face detector, for MIEN_DETECTOR=yunet
 	@$(BIN)/python -m services.api.fetch_yunet
 
 requirements: $(VENV)/.dev ## pin requirements/*.txt again, from pyproject.toml
@@ -86,7 +86,6 @@ $(VENV)/bin/python:
 $(VENV)/.api: requirements/api.txt | $(VENV)/bin/python
 	@echo "Installing what the API needs…"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -r $<
-	@$(BIN)/python -m services.api.fetch_yunet || true
 	@touch $@
 
 $(VENV)/.batch: requirements/batch.txt | $(VENV)/bin/python

@@ -14,11 +14,13 @@ from shared.boxes import Box, DetectorName, Landmarks, PixelBox, roll_deg
 from shared.emotions import EMOTIONS
 from shared.manifest import ModelManifest
 from shared.pipeline.classify import FaceClassifier, Probabilities
-from shared.pipeline.crop import crop, square_around
+from shared.pipeline.crop import crop, crop_upright, square_around
 from shared.pipeline.decode import GreyImage, ImageLimits, Picture, decode
 from shared.pipeline.detect import Detection, Detector
 from shared.pipeline.preprocess import to_face, to_input, whole_as_face
 
+# Below it turning upright costs as many answers as it saves (docs/adr/0007).
+UPRIGHT_ABOVE_DEG: Final = 15.0
 STAGES: Final = ("decode", "detect", "crop", "classify")
 
 
@@ -93,6 +95,7 @@ class Analyzer:
     classifier: FaceClassifier
     detector: Detector
     limits: ImageLimits
+    upright_above_deg: float = UPRIGHT_ABOVE_DEG  # faces turned further are turned upright before they are read
 
     def analyze(self, data: bytes, options: Options, reserve: Callable[[int], None] = lambda _: None) -> Analysis:
         """Faces in one encoded image, largest first, each with seven probabilities. `reserve` is that of `decode`.
@@ -141,7 +144,11 @@ class Analyzer:
         size_px = self.manifest.input.size_px
         if detection is None:
             return whole_as_face(picture.pixels, size_px)
-        square = square_around(detection.box, self.manifest.crop[self.detector.name])
+        geometry = self.manifest.crop[self.detector.name]
+        roll = detection.roll_deg
+        if roll is not None and abs(roll) > self.upright_above_deg:
+            return to_face(crop_upright(picture.pixels, detection.box, geometry, roll), size_px)
+        square = square_around(detection.box, geometry)
         return to_face(crop(picture.pixels, square), size_px)
 
     def _classify(self, crops: Sequence[GreyImage], options: Options) -> Probabilities:

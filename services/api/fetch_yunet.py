@@ -1,4 +1,4 @@
-"""`python -m services.api.fetch_yunet`: fetch YuNet, the better face detector, where the network allows it."""
+"""`python -m services.api.fetch_yunet`: fetch YuNet, for MIEN_DETECTOR=yunet, where the network allows it."""
 
 import hashlib
 import http.client
@@ -48,8 +48,8 @@ def main(sources: tuple[str, ...] = SOURCES) -> int:
         data = fetch(sources)
     except OSError as error:
         print(
-            f"YuNet could not be fetched ({error}). Haar will find faces instead; it is slower and misses more of them. "
-            f"To add YuNet later, run `make yunet` where the network allows it, or save {SOURCES[0]} as {path}."
+            f"YuNet could not be fetched ({error}). The service does not need it. "
+            f"To add it later, run `make yunet` where the network allows it, or save {SOURCES[0]} as {path}."
         )
         return 1
     with atomic_file(path) as beside:

@@ -104,7 +104,7 @@ class FaceModel(BaseModel):
 
 _EXAMPLE: Final[dict[str, Any]] = {
     "request_id": "5f0c0d9a4f0e4e0f9b0c6f6a1d2e3f40",
-    "model": {"name": "default", "version": "1f2e3d4c5b6a", "detector": "yunet"},
+    "model": {"name": "default", "version": "1f2e3d4c5b6a", "detector": "mien"},
     "image": {"width": 640, "height": 480},
     "faces": [
         {

@@ -146,10 +146,7 @@ class Service:
         if self.served is None:
             return f"NOT READY: {self.reason}"
         model = self.served.model
-        hint = (
-            "; `make yunet` fetches YuNet, which is faster and misses fewer faces" if model.detector == "haar" else ""
-        )
-        return f"Model {model.name} {model.version}; face detector {model.detector}{hint}."
+        return f"Model {model.name} {model.version}; face detector {model.detector}."
 
     @contextmanager
     def session(self) -> Iterator[None]:

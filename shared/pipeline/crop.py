@@ -27,7 +27,7 @@ def square_around(box: Box, geometry: CropGeometry) -> Square:
 
     The side is the geometric mean of the sides that width and height call for; both are centred.
     """
-    side = math.sqrt((box.width / geometry.width) * (box.height / geometry.height))
+    side = _side(box, geometry)
     left = box.x + box.width / 2 - (geometry.x + geometry.width / 2) * side
     top = box.y + box.height / 2 - (geometry.y + geometry.height / 2) * side
     return Square(round(left), round(top), max(1, round(side)))
@@ -51,6 +51,35 @@ def crop(image: BgrImage | GreyImage, square: Square) -> BgrImage | GreyImage:
     before, above = (min(max(-at, 0), square.side - 1) for at in (square.x, square.y))
     after, below = square.side - before - (right - left), square.side - above - (bottom - top)
     return np.asarray(cv2.copyMakeBorder(inside, above, below, before, after, cv2.BORDER_REPLICATE), np.uint8)
+
+
+def crop_upright(
+    image: BgrImage | GreyImage, box: Box, geometry: CropGeometry, roll_deg: float
+) -> BgrImage | GreyImage:
+    """The square of FER2013's framing, (side, side[, 3]) uint8, turned so that a head turned by `roll_deg` is upright."""
+    side = _side(box, geometry)
+    cosine, sine = math.cos(math.radians(roll_deg)), math.sin(math.radians(roll_deg))
+    turn = np.array([[cosine, -sine], [sine, cosine]])  # of the square's pixels into the image
+    offset = np.array([0.5 - geometry.x - geometry.width / 2, 0.5 - geometry.y - geometry.height / 2]) * side
+    middle = np.array([box.x + box.width / 2, box.y + box.height / 2]) + turn @ offset
+    pixels = max(1, round(side))
+    first = (1 - pixels) / 2  # the middle of the first pixel, from the middle of the square
+    corner = middle - 0.5 + turn @ np.array([first, first])
+    return np.asarray(
+        cv2.warpAffine(
+            image,
+            np.hstack([turn, corner[:, np.newaxis]]),
+            (pixels, pixels),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        ),
+        np.uint8,
+    )
+
+
+def _side(box: Box, geometry: CropGeometry) -> float:
+    """The geometric mean of what width and height ask for."""
+    return math.sqrt((box.width / geometry.width) * (box.height / geometry.height))
 
 
 def framed(image: BgrImage | GreyImage, margin: int) -> BgrImage | GreyImage:

@@ -29,6 +29,7 @@ _NMS_IOU: Final = 0.3
 _MAX_CANDIDATES: Final = 2000  # the most certain ones: about ten for each of 200 faces
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
+Rows: TypeAlias = npt.NDArray[np.float32]  # (N, 15): confidence, left, top, width, height, and the points' x, y
 
 
 class SingleShotDetector:
@@ -44,18 +45,20 @@ class SingleShotDetector:
 
     def detect(self, image: BgrImage, min_confidence: float, min_face: float = 0.0) -> list[Detection]:
         small, scale = shrink(image, self._max_side_px, min_face, self._least_face_px)
-        rows = self._search(small, scale, min_confidence)
+        rows = search(self._session, small, min_confidence)
+        rows[:, 1:] /= scale
         if max(small.shape[:2]) > 2 * _CLOSE_UP_SIDE_PX and not (rows[:, 3:5].max(axis=1) * scale < _MAX_FACE_PX).any():
             smaller, further = shrink(small, _CLOSE_UP_SIDE_PX)
-            rows = np.concatenate([rows, self._search(smaller, scale * further, min_confidence)])
-        return largest_first([_detection(row) for row in _without_doubles(rows).tolist()])
+            more = search(self._session, smaller, min_confidence)
+            more[:, 1:] /= scale * further
+            rows = np.concatenate([rows, more])
+        return as_detections(without_doubles(rows))
 
-    def _search(self, image: BgrImage, scale: float, min_confidence: float) -> _Floats:
-        """The rows of `_rows`, in pixels of the picture that `image` is `scale` times as large as."""
-        pixels = to_input(image)
-        rows = _rows(self._session.run(OUTPUTS, {INPUT: pixels}), pixels.shape[3], min_confidence)
-        rows[:, 1:] /= scale
-        return rows
+
+def search(session: Session, image: BgrImage, min_confidence: float) -> Rows:
+    """Every cell that is certain enough, as a row of `Rows` in pixels of `image`; several for each face."""
+    pixels = to_input(image)
+    return _rows(session.run(OUTPUTS, {INPUT: pixels}), pixels.shape[3], min_confidence)
 
 
 def to_input(image: BgrImage) -> _Floats:
@@ -71,8 +74,7 @@ def _rounded_up(side: int) -> int:
     return max(_MIN_SIDE_PX, -(-side // STRIDES[-1]) * STRIDES[-1])
 
 
-def _rows(outputs: Any, width: int, min_confidence: float) -> _Floats:
-    """Every cell that is certain enough, as a row: confidence, left, top, width, height, and the points' x, y."""
+def _rows(outputs: Any, width: int, min_confidence: float) -> Rows:
     found = []
     for number, stride in enumerate(STRIDES):
         cls, obj, bbox, kps = (output[0] for output in outputs[4 * number : 4 * number + 4])
@@ -89,13 +91,17 @@ def _rows(outputs: Any, width: int, min_confidence: float) -> _Floats:
     return rows[np.isfinite(rows).all(axis=1)]
 
 
-def _without_doubles(rows: _Floats) -> _Floats:
+def without_doubles(rows: Rows) -> Rows:
     """Of rows whose boxes overlap, the most certain one."""
     boxes, confidences = rows[:, 1:5].tolist(), rows[:, 0].tolist()
     return rows[np.asarray(cv2.dnn.NMSBoxes(boxes, confidences, 0.0, _NMS_IOU, 1.0, _MAX_CANDIDATES), np.intp)]
 
 
-def _detection(row: list[float]) -> Detection:
-    confidence, left, top, width, height, *points = row
+def as_detections(rows: Rows) -> list[Detection]:
+    """Each row as a face, largest first."""
+    return largest_first([_detection(*row) for row in rows.tolist()])
+
+
+def _detection(confidence: float, left: float, top: float, width: float, height: float, *points: float) -> Detection:
     landmarks: Landmarks = tuple(zip(points[::2], points[1::2], strict=True))  # type: ignore[assignment] # five of them
     return Detection(Box(left, top, width, height), confidence, landmarks)

@@ -1,10 +1,11 @@
 """The crop lays a face where faces lie in FER2013."""
 
+import cv2
 import numpy as np
 import pytest
 
 from shared.boxes import Box, CropGeometry
-from shared.pipeline.crop import Square, crop, square_around, square_over
+from shared.pipeline.crop import Square, crop, crop_upright, square_around, square_over
 
 YUNET = CropGeometry(x=0.09, y=0.0, width=0.81, height=1.03)
 
@@ -62,3 +63,15 @@ def test_a_whole_picture_is_made_square_without_losing_any_of_it(numbered: np.nd
 
 def test_grey_pictures_are_cut_as_well(numbered: np.ndarray) -> None:
     assert crop(numbered[:, :, 0], Square(-3, -3, 10)).shape == (10, 10)
+
+
+@pytest.mark.parametrize("turn_deg", [-40, 25, 90])
+def test_a_turned_face_is_cut_as_the_upright_one_is(turn_deg: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    picture = np.asarray(cv2.resize(noise, (300, 300), interpolation=cv2.INTER_CUBIC), np.uint8)
+    box, geometry = Box(110, 100, 80, 80), CropGeometry(0.1, 0.05, 0.8, 0.8)
+    turn = cv2.getRotationMatrix2D((149.5, 139.5), -turn_deg, 1)  # about the middle of the box; clockwise
+    turned = np.asarray(cv2.warpAffine(picture, turn, (300, 300), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    upright = crop(picture, square_around(box, geometry)).astype(int)
+    difference = np.abs(crop_upright(turned, box, geometry, turn_deg).astype(int) - upright)
+    assert difference.mean() < 4

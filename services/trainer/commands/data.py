@@ -29,7 +29,7 @@ def _add_prepare(subcommands: Subcommands) -> None:
     parser.add_argument(
         "--detect", action="store_true", help="find the face in each photo of the folders, and cut it out"
     )
-    parser.add_argument("--yunet", type=Path, help="with --detect: YuNet's .onnx, which misses fewer faces than Haar")
+    parser.add_argument("--yunet", type=Path, help="with --detect: find them with YuNet, from its .onnx")
     parser.add_argument("--name", help="what cards call the data (FER2013 for a CSV, the folder's name for folders)")
     parser.set_defaults(run=_run_prepare)
 
@@ -63,7 +63,7 @@ def _run_prepare(options: argparse.Namespace) -> None:
 def _add_faces(subcommands: Subcommands) -> None:
     parser = subcommands.add_parser("faces", help="cut faces without labels out of photos, for teachers to label")
     parser.add_argument("archive", type=Path, help="folder or .zip of photos")
-    parser.add_argument("--yunet", type=Path, help="YuNet's .onnx, which misses fewer faces than Haar")
+    parser.add_argument("--yunet", type=Path, help="find them with YuNet, from its .onnx")
     parser.add_argument("--name", help="what cards call them (the archive's name)")
     parser.add_argument("--out", type=new_file, required=True, help="file to write")
     parser.set_defaults(run=_run_faces)
@@ -89,6 +89,7 @@ def _add_geometry(subcommands: Subcommands) -> None:
     add_data(parser)
     parser.add_argument("--yunet", type=Path, help="YuNet's .onnx, to measure it too")
     parser.add_argument("--detector", type=Path, help="directory of our own detector, to measure it too")
+    parser.add_argument("--no-haar", action="store_true", help="keep what --out has of Haar, which takes longest")
     parser.add_argument("--images", type=int, default=3000, help="training images to measure on (%(default)s)")
     parser.add_argument("--out", type=new_file, required=True, help="JSON to write")
     parser.set_defaults(run=_run_geometry)
@@ -99,7 +100,7 @@ def _run_geometry(options: argparse.Namespace) -> None:
     from services.trainer.data.geometry import measure, write_geometry
     from shared.assembly import DetectorFiles, open_detector
 
-    detectors = [open_detector("haar")]
+    detectors = [] if options.no_haar else [open_detector("haar")]
     if options.detector:
         detectors.append(open_detector("mien", DetectorFiles(mien=options.detector)))
     if options.yunet:
@@ -116,5 +117,5 @@ def _finder(options: argparse.Namespace) -> "FaceFinder":
     from services.trainer.data.sources import FaceFinder
     from shared.assembly import DetectorFiles, open_detector
 
-    detector = open_detector("yunet", DetectorFiles(yunet=options.yunet)) if options.yunet else open_detector("haar")
+    detector = open_detector("yunet", DetectorFiles(yunet=options.yunet)) if options.yunet else open_detector()
     return FaceFinder(detector, read_geometry(GEOMETRY)[detector.name])

@@ -5,6 +5,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from services.trainer.commands.arguments import new_file, new_folder
+
 if TYPE_CHECKING:
     from services.trainer.detector.sources import Kind
 
@@ -27,13 +29,13 @@ def _add_making(subcommands: Any) -> None:
     prepare.add_argument("--scenes", type=Path, required=True, help="zip of places, most without people")
     prepare.add_argument("--yunet", type=Path, required=True, help="YuNet's .onnx, which says where faces are")
     prepare.add_argument("--limit", type=int, help="pictures of each zip (all)")
-    prepare.add_argument("--out", type=Path, default=DATA, help="folder to write (%(default)s)")
+    prepare.add_argument("--out", type=new_folder, default=str(DATA), help="folder to write (%(default)s)")
     prepare.set_defaults(run=run_prepare)
 
     train = subcommands.add_parser("train", help="train the network; the same command resumes a run that was stopped")
     train.add_argument("--config", type=Path, default=CONFIG, help="TOML file (the one of the detector that ships)")
     train.add_argument("--data", type=Path, default=DATA, help="folder of prepare (%(default)s)")
-    train.add_argument("--workdir", type=Path, required=True, help="folder of this run")
+    train.add_argument("--workdir", type=new_folder, required=True, help="folder of this run")
     train.add_argument("--threads", type=int, default=0, help="CPU threads of the network (all)")
     train.set_defaults(run=run_train, resumes=True)
 
@@ -47,7 +49,7 @@ def _add_shipping(subcommands: Any) -> None:
     evaluate.add_argument("--faces", type=Path, help="zip of tight faces with labels.csv (file, race)")
     evaluate.add_argument("--photos", type=Path, help="folder of photos with a face each")
     evaluate.add_argument("--max-side-px", type=int, default=1024, help="as MIEN_DETECT_SIDE_PX (%(default)s)")
-    evaluate.add_argument("--out", type=Path, required=True, help="JSON to write")
+    evaluate.add_argument("--out", type=new_file, required=True, help="JSON to write")
     evaluate.set_defaults(run=run_evaluate)
 
     export = subcommands.add_parser("export", help="write model.onnx, manifest.json and card.md for the service")
@@ -57,7 +59,7 @@ def _add_shipping(subcommands: Any) -> None:
     export.add_argument(
         "--least-face-px", type=float, default=LEAST_FACE_PX, help="smallest face found nearly always (%(default)s)"
     )
-    export.add_argument("--out", type=Path, required=True, help="detector directory to write")
+    export.add_argument("--out", type=new_folder, required=True, help="detector directory to write")
     export.set_defaults(run=run_export)
 
 

@@ -1,8 +1,6 @@
 """`detector export`: a trained network to models/detector/, in the form that the service runs."""
 
 import json
-import math
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -11,36 +9,23 @@ import keras
 import numpy as np
 import onnx
 
+from services.trainer.detector.calibration import SERVED_AT, calibrated
 from services.trainer.detector.card import detector_card
 from services.trainer.detector.network import STRIDES
 from services.trainer.detector.onnx_graph import INPUT, IR_VERSION, OPSET, detector_graph
 from services.trainer.detector.scenes import Composer
 from services.trainer.detector.sources import Sources
-from services.trainer.detector.train import HISTORY_FILE, MODEL_FILE, RUN_FILE, VALIDATION_SEED
+from services.trainer.detector.train import HISTORY_FILE, MODEL_FILE, RUN_FILE
 from services.trainer.errors import ExportRefused, WorkdirError
 from shared.atomic import atomic_directory, write_text
-from shared.boxes import Box, intersection_over_union
 from shared.detector_manifest import DetectorManifest
 from shared.manifest import CARD_FILE, sha256_of
 from shared.manifest import MODEL_FILE as ONNX_FILE
 from shared.pipeline.session import open_session
-from shared.pipeline.single_shot import OUTPUTS, SingleShotDetector
+from shared.pipeline.single_shot import OUTPUTS
 
 LARGEST_DIFFERENCE: Final = 1e-3  # of a score, or of a place in strides
-SERVED_AT: Final = 0.6  # the confidence that the best threshold becomes: the service's default
-CALIBRATION_SCENES: Final = 200
-FOUND_IOU: Final = 0.4
-BETA: Final = 0.5  # precision counts twice: most of what these scenes hide is smaller or darker than what people send
 LICENSE: Final = "Apache-2.0"
-
-
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """A score, and how many faces are found and how many of the found are faces at it."""
-
-    score: float
-    recall: float
-    precision: float
 
 
 def export(
@@ -48,12 +33,11 @@ def export(
 ) -> DetectorManifest:
     """Write model.onnx, manifest.json and card.md of a run's averaged network to `directory`.
 
-    The score at which faces are told best from others, on scenes of held-out pictures, becomes the service's default
-    confidence. Raises ExportRefused when ONNX Runtime answers otherwise than Keras, WorkdirError when there is no run.
+    Scores are calibrated on scenes of held-out pictures. Raises ExportRefused when ONNX Runtime answers otherwise than Keras, WorkdirError when there is no run.
     """
     (run, history, model), sources = _trained(workdir), Sources.load(data)
-    threshold = best_threshold(detector_graph(model), sources, run["config"]["side_px"])
-    graph = detector_graph(model, _logit(SERVED_AT) - _logit(threshold.score))
+    scores, threshold = calibrated(model, sources, run["config"]["side_px"])
+    graph = detector_graph(model, scores)
     _check_parity(model, graph, sources, run["config"]["side_px"])
     with atomic_directory(directory) as new:
         onnx.save(graph, new / ONNX_FILE)
@@ -92,37 +76,6 @@ def _trained(workdir: Path) -> tuple[dict[str, Any], list[dict[str, Any]], keras
         return run, history, keras.saving.load_model(workdir / MODEL_FILE, compile=False)
     except (OSError, ValueError) as error:
         raise WorkdirError(f"{workdir} holds no trained detector: {error}.") from error
-
-
-def best_threshold(graph: onnx.ModelProto, sources: Sources, side: int) -> Threshold:
-    """The score with the best F-measure on scenes of held-out pictures, in which precision weighs more than recall."""
-    detector = SingleShotDetector("mien", open_session(graph.SerializeToString(), threads=1), side, 1)
-    composer, rng = Composer(sources, side, held_out=True), np.random.default_rng(VALIDATION_SEED)
-    faces, seen = 0, []
-    for _ in range(CALIBRATION_SCENES):
-        scene = composer.scene(rng)
-        left = [Box(*face[:4]) for face in scene.faces.tolist()]
-        unsure = [Box(*box) for box in scene.ignored.tolist()]
-        faces += len(left)
-        for found in sorted(detector.detect(scene.pixels, 0.02), key=lambda f: -f.confidence):
-            hit = next((box for box in left if intersection_over_union(box, found.box) >= FOUND_IOU), None)
-            if hit is not None:
-                left.remove(hit)
-            elif any(intersection_over_union(box, found.box) > 0.1 for box in unsure):
-                continue
-            seen.append((found.confidence, hit is not None))
-    if not seen:
-        return Threshold(SERVED_AT, 0.0, 1.0)
-    seen.sort(reverse=True)
-    hits = np.cumsum([hit for _, hit in seen])
-    recall, precision = hits / max(faces, 1), hits / np.arange(1, len(seen) + 1)
-    worth = (1 + BETA**2) * recall * precision / np.maximum(recall + BETA**2 * precision, 1e-9)
-    best = int(np.argmax(worth))
-    return Threshold(*(round(float(value), 4) for value in (seen[best][0], recall[best], precision[best])))
-
-
-def _logit(probability: float) -> float:
-    return math.log(probability / (1 - probability))
 
 
 def _check_parity(model: keras.Model, graph: onnx.ModelProto, sources: Sources, side: int) -> None:

@@ -7,8 +7,8 @@ from keras import ops
 
 GAMMA: Final = 1.5
 BOX_WEIGHT: Final = 2.0
-POINTS_WEIGHT: Final = 1.0
-SMOOTH: Final = 0.04  # of the face's side: below it the distance of points counts by its square
+POINTS_WEIGHT: Final = 4.0
+SMOOTH: Final = 0.1  # of the face's side: below it the distance of points counts by its square
 
 
 def detector_loss(targets: Any, answers: Any) -> Any:

@@ -4,7 +4,7 @@ Batch normalization is folded into the convolution before it and the scale of th
 own exporter leaves both in the graph, and takes twenty operations for one enlargement.
 """
 
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import keras
 import numpy as np
@@ -19,6 +19,9 @@ from shared.boxes import POINTS
 OPSET: Final = 17
 IR_VERSION: Final = 8
 INPUT: Final = "input"
+# For each stride, by what the logit of its scores is multiplied and what is then added.
+Scores: TypeAlias = tuple[tuple[float, float], ...]
+UNCHANGED: Final[Scores] = ((1.0, 0.0),) * len(STRIDES)
 
 
 class _Graph:
@@ -38,11 +41,11 @@ class _Graph:
         return name
 
 
-def detector_graph(model: keras.Model, shift: float = 0.0) -> onnx.ModelProto:
+def detector_graph(model: keras.Model, scores: Scores = UNCHANGED) -> onnx.ModelProto:
     """The network for pictures (1, 3, H, W) float32 BGR of 0 to 255, sides multiples of 32.
 
-    Outputs cls, obj, bbox and kps of each stride as YuNet's, with places from a cell's corner. The score's logit is
-    raised by `shift`. Raises ExportRefused for a layer that the network does not have.
+    Outputs cls, obj, bbox and kps of each stride as YuNet's, with places from a cell's corner. `scores`
+    changes each stride's scores. Raises ExportRefused for a layer that the network does not have.
     """
     graph = _Graph()
     names: dict[str, str] = {}
@@ -53,8 +56,8 @@ def detector_graph(model: keras.Model, shift: float = 0.0) -> onnx.ModelProto:
         names[layer.name] = _layer(graph, layer, inputs)
         if isinstance(layer, keras.layers.Reshape):
             levels.append(inputs[0])
-    for level in levels:
-        _calibrate(graph, level, shift)
+    for level, (factor, shift) in zip(levels, scores, strict=True):
+        _calibrate(graph, level, factor, shift)
     outputs = [name for level, stride in zip(levels, STRIDES, strict=True) for name in _outputs(graph, level, stride)]
     return _model(graph, outputs)
 
@@ -118,11 +121,13 @@ def _fold(graph: _Graph, layer: Any, convolution: str) -> str:
     return convolution
 
 
-def _calibrate(graph: _Graph, head: str, shift: float) -> None:
+def _calibrate(graph: _Graph, head: str, factor: float, shift: float) -> None:
     """Shift the answers of a head: the score's logit, and places, which count from the cell's corner."""
-    bias = graph.weights[f"{head}_bias"].copy()
-    bias[0] += shift
+    weights, bias = graph.weights[f"{head}_weight"].copy(), graph.weights[f"{head}_bias"].copy()
+    weights[0] *= factor
+    bias[0] = bias[0] * factor + shift
     bias[[1, 2, *range(5, OUTPUTS)]] += 0.5
+    graph.weight(f"{head}_weight", weights)
     graph.weight(f"{head}_bias", bias)
 
 

@@ -11,8 +11,10 @@ import numpy.typing as npt
 from services.trainer.detector.degrade import degrade
 from services.trainer.detector.pieces import Placement, Scene, mirrored, paste
 from services.trainer.detector.sources import Kind, Source, Sources
+from shared.pipeline.decode import BgrImage
 
 Rng = np.random.Generator
+MID_GREY: Final = 128
 LEAST_FACE_PX: Final = 9  # smaller ones are neither taught nor wrong to find
 TURN_DEG: Final = 45
 
@@ -30,7 +32,9 @@ class Composer:
         """A scene with its faces; those smaller than 9 pixels are to be ignored."""
         make = (self._photo, self._collage, self._grid, self._place)[rng.choice(4, p=(0.33, 0.3, 0.22, 0.15))]
         scene = make(rng)
-        if rng.random() < 0.15:
+        if rng.random() < 0.25:
+            _see_from_afar(scene, rng)
+        elif rng.random() < 0.15:
             self._fill_up(scene, rng)
         sides = np.sqrt(scene.faces[:, 2] * scene.faces[:, 3])
         scene.ignored = np.vstack([scene.ignored, scene.faces[sides < LEAST_FACE_PX, :4]])
@@ -61,7 +65,7 @@ class Composer:
     def _grid(self, rng: Rng) -> Scene:
         """One picture or rows of them, like contact sheets and calls: people, faces and places."""
         scene = self._background(rng)
-        tiles = int(rng.integers(1, 6))
+        tiles = int(rng.choice((1, 1, 2, 3, 4, 5)))
         step = self.side / tiles
         gap = rng.uniform(0.85, 1.05)
         for row in range(tiles):
@@ -126,13 +130,15 @@ class Composer:
         paste(scene, source, Placement(anchor, (to[0], to[1]), scale, _turn(rng), round_edge, feather))
 
     def _put_thing(self, scene: Scene, rng: Rng) -> None:
-        """A patch of a place with the edges that pasted faces have, so that edges tell nothing."""
+        """A patch of a place, or a plain one, with the edges that pasted faces have, so that edges tell nothing."""
         source = self._draw("scenes", rng)
         height, width = source.pixels.shape[:2]
         side = int(rng.integers(40, min(height, width)))
         left, top = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
         patch = source.pixels[top : top + side, left : left + side]
         moved = source.ignored - np.array([left, top, 0, 0], np.float32)
+        if rng.random() < 0.3:
+            patch, moved, side = _plain(rng), moved[:0], 64
         to = tuple(rng.uniform(0, 1, 2) * self.side)
         scale = _log_uniform(rng, 15, 160) / side
         feather = rng.uniform(0.0, 0.12) if rng.random() < 0.6 else 0.0
@@ -146,6 +152,28 @@ class Composer:
         if kind == "scenes":
             source = _as_place(source)
         return mirrored(source) if rng.random() < 0.5 else source
+
+
+def _see_from_afar(scene: Scene, rng: Rng) -> None:
+    """The scene small and in grey, as the detector's last look sees a picture."""
+    width, height = scene.size
+    factor = rng.uniform(0.3, 0.7)
+    small = cv2.resize(scene.pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    left, top = (width - small.shape[1]) // 2, (height - small.shape[0]) // 2
+    scene.pixels = np.full((height, width, 3), MID_GREY, np.uint8)
+    scene.pixels[top : top + small.shape[0], left : left + small.shape[1]] = small
+    for boxes in (scene.faces, scene.ignored):
+        boxes *= np.float32(factor)
+        for column, start in ((0, left), (1, top)):
+            boxes[:, column] += start
+            boxes[:, 4 + column :: 2] += start
+
+
+def _plain(rng: Rng) -> BgrImage:
+    """A patch of one colour, of a run of colours, or of noise."""
+    detail = int(rng.choice((1, 2, 16)))
+    colours = rng.integers(0, 256, (detail, detail, 3)).astype(np.uint8)
+    return np.asarray(cv2.resize(colours, (64, 64), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _as_place(source: Source) -> Source:
@@ -163,9 +191,9 @@ def _varied(place: Source, rng: Rng) -> Source:
 
 
 def _turn(rng: Rng) -> float:
-    """Degrees: mostly near upright, a third up to 45 either way, some up to a right angle and a little more."""
+    """Degrees: a third near upright, half up to 45 either way, some up to a right angle and a little more."""
     kind = rng.random()
-    if kind < 0.55:
+    if kind < 0.35:
         return float(rng.normal(0, 8))
     return float(rng.uniform(-1, 1) * (TURN_DEG + 5 if kind < 0.85 else 105))
 

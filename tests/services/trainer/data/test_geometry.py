@@ -59,7 +59,7 @@ def test_how_many_were_found_is_told(drawn: Dataset) -> None:
 def test_the_shipped_measurement_is_of_real_faces() -> None:
     path = ROOT / "services/trainer/data/geometry.json"
     geometry = read_geometry(path)
-    assert set(geometry) == {"haar", "yunet"}
+    assert set(geometry) == {"haar", "yunet", "mien"}
     # FER2013 was cut by Haar: its box is nearly the whole image.
     assert geometry["haar"].width == pytest.approx(0.97, abs=0.02)
     assert square_around(Box(0, 0, 97, 97), geometry["haar"]) == Square(-2, -2, 101)

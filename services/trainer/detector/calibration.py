@@ -1,0 +1,115 @@
+"""Scores that mean the same at every stride, and are best cut at the service's default confidence."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from services.trainer.detector.network import STRIDES
+from services.trainer.detector.onnx_graph import UNCHANGED, Scores, detector_graph
+from services.trainer.detector.pieces import Scene
+from services.trainer.detector.scenes import Composer
+from services.trainer.detector.sources import Sources
+from shared.boxes import Box, intersection_over_union
+from shared.pipeline.detect import Detection
+from shared.pipeline.session import open_session
+from shared.pipeline.single_shot import SingleShotDetector
+
+SERVED_AT: Final = 0.6
+SEED: Final = 2_000_003
+SCENES: Final = 200
+FOUND_IOU: Final = 0.4
+BETA: Final = (
+    0.33  # precision counts three times: most of what these scenes hide is smaller or darker than what people send
+)
+_LEAST: Final = 0.02  # scores below tell nothing
+_FEW: Final = 30  # detections or faces, too few to fit on
+_SILENT: Final = (0.0, -50.0)
+
+Judged: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], int]  # scores, are they faces, faces in all
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A score, the share of faces found at it, and the share of what is found that are faces."""
+
+    score: float
+    recall: float
+    precision: float
+
+
+def calibrated(model: keras.Model, sources: Sources, side: int) -> tuple[Scores, Threshold]:
+    """How to change the scores of each stride, and what they are then worth.
+
+    First each stride's scores become the probability that what it sees is a face (Platt's scaling): coarse strides see
+    fewer faces while they learn, and lag behind. Then all are shifted so that the best threshold is SERVED_AT.
+    """
+    scenes = list(_scenes(sources, side))
+    fitted: Scores = ()
+    for level in range(len(STRIDES)):
+        alone = tuple(UNCHANGED[n] if n == level else _SILENT for n in range(len(STRIDES)))
+        fitted += (_platt(*_judged(model, alone, scenes, side)[:2]),)
+    best = _best(*_judged(model, fitted, scenes, side))
+    shift = _logit(SERVED_AT) - _logit(best.score)
+    return tuple((factor, offset + shift) for factor, offset in fitted), best
+
+
+def _scenes(sources: Sources, side: int) -> Iterator[Scene]:
+    composer, rng = Composer(sources, side, held_out=True), np.random.default_rng(SEED)
+    return (composer.scene(rng) for _ in range(SCENES))
+
+
+def _judged(model: keras.Model, scores: Scores, scenes: list[Scene], side: int) -> Judged:
+    graph = detector_graph(model, scores).SerializeToString()
+    detector = SingleShotDetector("mien", open_session(graph, threads=1), side, 1)
+    judged = [pair for scene in scenes for pair in _hits(scene, detector.detect(scene.pixels, _LEAST))]
+    confidences = np.array([confidence for confidence, _ in judged], np.float64)
+    return confidences, np.array([hit for _, hit in judged], np.bool_), sum(len(scene.faces) for scene in scenes)
+
+
+def _hits(scene: Scene, found: list[Detection]) -> Iterator[tuple[float, bool]]:
+    """Each detection's confidence, and whether it is a face of the scene; what is on an unsure place is left out."""
+    left = [Box(*face[:4]) for face in scene.faces.tolist()]
+    unsure = [Box(*box) for box in scene.ignored.tolist()]
+    for one in sorted(found, key=lambda detection: -detection.confidence):
+        hit = next((box for box in left if intersection_over_union(box, one.box) >= FOUND_IOU), None)
+        if hit is not None:
+            left.remove(hit)
+        elif any(intersection_over_union(box, one.box) > 0.1 for box in unsure):
+            continue
+        yield one.confidence, hit is not None
+
+
+def _platt(confidences: npt.NDArray[np.float64], hits: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Factor and offset of the logit under which confidences are probabilities, by Newton's method."""
+    if min(hits.sum(), (~hits).sum()) < _FEW:
+        return UNCHANGED[0]
+    logits = np.log(confidences / np.maximum(1 - confidences, 1e-7))
+    design, weights = np.stack([logits, np.ones_like(logits)], axis=1), np.array([1.0, 0.0])
+    for _ in range(25):
+        probabilities = 1 / (1 + np.exp(-design @ weights))
+        curvature = design.T @ (design * (probabilities * (1 - probabilities))[:, np.newaxis]) + 1e-3 * np.eye(2)
+        weights -= np.linalg.solve(curvature, design.T @ (probabilities - hits))
+    return float(weights[0]), float(weights[1])
+
+
+def _best(confidences: npt.NDArray[np.float64], hits: npt.NDArray[np.bool_], faces: int) -> Threshold:
+    """The score with the best F-measure."""
+    if len(hits) == 0:
+        return Threshold(SERVED_AT, 0.0, 1.0)
+    order = np.argsort(-confidences)
+    found = np.cumsum(hits[order])
+    recall, precision = found / max(faces, 1), found / np.arange(1, len(hits) + 1)
+    worth = (1 + BETA**2) * recall * precision / np.maximum(recall + BETA**2 * precision, 1e-9)
+    best = int(np.argmax(worth))
+    values = confidences[order][best], recall[best], precision[best]
+    return Threshold(*(round(float(value), 4) for value in values))
+
+
+def _logit(probability: float) -> float:
+    probability = min(max(probability, 1e-6), 1 - 1e-6)
+    return math.log(probability / (1 - probability))

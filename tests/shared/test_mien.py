@@ -1,0 +1,129 @@
+"""Our own detector, as it ships, on the astronaut and on what is no picture of anybody."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from shared.boxes import Box, intersection_over_union
+from shared.detector_manifest import load_detector_manifest
+from shared.pipeline.detect import Detection
+from shared.pipeline.mien import MienDetector, open_mien
+from shared.pipeline.session import open_session
+from tests.conftest import ROOT, SCENE_FACE
+
+Picture = npt.NDArray[np.uint8]
+SHIPPED = ROOT / "models/detector"
+FACE = Box(SCENE_FACE[0], SCENE_FACE[1], SCENE_FACE[2] - SCENE_FACE[0], SCENE_FACE[3] - SCENE_FACE[1])
+CENTRE = (280.0, 109.0)
+SIDE = 114.0  # the root of the face's area
+
+
+@pytest.fixture(scope="module")
+def detector() -> MienDetector:
+    return open_mien(SHIPPED, max_side_px=1024)
+
+
+@pytest.fixture(scope="module")
+def picture(scene: Image.Image) -> Picture:
+    return np.asarray(cv2.cvtColor(np.asarray(scene), cv2.COLOR_RGB2BGR), np.uint8)
+
+
+def seen(picture: Picture, scale: float, turn_deg: float = 0, to: tuple[float, float] = (500, 400)) -> Picture:
+    """The scene scaled and turned about the face, which comes to lie at `to` of 1000x800; grey around it."""
+    shrunk = min(1.0, scale)
+    small = cv2.resize(picture, None, fx=shrunk, fy=shrunk, interpolation=cv2.INTER_AREA)  # warping alone would alias
+    matrix = cv2.getRotationMatrix2D((CENTRE[0] * shrunk, CENTRE[1] * shrunk), -turn_deg, scale / shrunk)
+    matrix = matrix + np.array([[0, 0, to[0] - CENTRE[0] * shrunk], [0, 0, to[1] - CENTRE[1] * shrunk]])
+    grey = (128, 128, 128)
+    return np.asarray(cv2.warpAffine(small, matrix, (1000, 800), borderValue=grey), np.uint8)
+
+
+def the_face(found: list[Detection], scale: float, to: tuple[float, float] = (500, 400)) -> Detection:
+    """The detection on the face; fails where there is none."""
+    side = Box(to[0] - FACE.width * scale / 2, to[1] - FACE.height * scale / 2, FACE.width * scale, FACE.height * scale)
+    best = max(found, key=lambda one: intersection_over_union(one.box, side), default=None)
+    assert best is not None
+    assert intersection_over_union(best.box, side) > 0.35, best
+    return best
+
+
+@pytest.mark.parametrize("size_px", [60, 90, 140, 220, 340, 500])
+def test_finds_the_face_at_any_size(size_px: int, detector: MienDetector, picture: Picture) -> None:
+    scale = size_px / SIDE
+    the_face(detector.detect(seen(picture, scale), 0.6), scale)
+
+
+@pytest.mark.parametrize("turn_deg", [-45, -30, 30])
+def test_finds_the_face_turned(turn_deg: int, detector: MienDetector, picture: Picture) -> None:
+    the_face(detector.detect(seen(picture, 1, turn_deg), 0.6), 1)
+
+
+@pytest.mark.parametrize("light", [0.5, 0.25, 0.15])
+def test_finds_the_face_in_the_dark(light: float, detector: MienDetector, picture: Picture) -> None:
+    the_face(detector.detect((seen(picture, 1) * light).astype(np.uint8), 0.6), 1)
+
+
+@pytest.mark.parametrize("to", [(45, 400), (955, 400), (500, 45), (500, 755)])
+def test_finds_the_face_at_the_border(to: tuple[float, float], detector: MienDetector, picture: Picture) -> None:
+    the_face(detector.detect(seen(picture, 1, to=to), 0.6), 1, to)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 64), (17, 3), (31, 33), (64, 64), (3, 900), (2000, 16)])
+@pytest.mark.parametrize("ground", ["black", "white", "noise"])
+def test_what_is_no_picture_has_no_face(width: int, height: int, ground: str, detector: MienDetector) -> None:
+    pixels = {
+        "black": np.zeros((height, width, 3), np.uint8),
+        "white": np.full((height, width, 3), 255, np.uint8),
+        "noise": np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8),
+    }[ground]
+    assert detector.detect(pixels, 0.6) == []
+
+
+def test_every_answer_is_a_number_at_any_threshold(detector: MienDetector, picture: Picture) -> None:
+    found = detector.detect(picture, 0.0)
+    assert found
+    values = [[*vars_of(one)] for one in found]
+    assert np.isfinite(np.array(values)).all()
+
+
+def vars_of(one: Detection) -> list[float]:
+    return [one.confidence, one.box.x, one.box.y, one.box.width, one.box.height, *np.ravel(one.landmarks or ())]
+
+
+def test_two_hundred_faces_are_all_found(detector: MienDetector, picture: Picture) -> None:
+    face = cv2.resize(picture[30:188, 201:359], (64, 64), interpolation=cv2.INTER_AREA)
+    crowd = np.tile(np.asarray(face, np.uint8), (10, 20, 1))
+    assert len(open_mien(SHIPPED, max_side_px=1280).detect(crowd, 0.6)) == 200
+
+
+class Remembers:
+    """A session that keeps how many pixels it was given."""
+
+    def __init__(self) -> None:
+        self._session, self.pixels = open_session(SHIPPED / "model.onnx", threads=1), 0
+
+    def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any]) -> Sequence[Any]:
+        self.pixels += input_feed["input"].size
+        return list(self._session.run(output_names, input_feed))
+
+
+def test_a_larger_min_face_searches_a_smaller_picture(picture: Picture) -> None:
+    spent = []
+    for min_face in (0.0, 0.1, 0.2):
+        session = Remembers()
+        MienDetector(session, 1024, 16).detect(seen(picture, 1), 0.6, min_face)
+        spent.append(session.pixels)
+    assert spent[0] > 3 * spent[1] > 3 * spent[2]
+
+
+def test_the_manifest_tells_how_it_was_made_and_how_good_it_is() -> None:
+    manifest = load_detector_manifest(SHIPPED)
+    assert manifest.parameters <= 150_000
+    assert (SHIPPED / "model.onnx").stat().st_size <= 400_000
+    assert {"mien", "yunet", "haar"} <= set(manifest.metrics["missed_photos"])
+    assert manifest.training["data"]["sources_sha256"]

@@ -31,7 +31,7 @@ def detector_card(manifest: DetectorManifest) -> str:
             "It was taught by YuNet on photos of one person each, composed into scenes: crowds, helmets, masks, drawings "
             "and profiles are rare in them, and a body against plain ground may be taken for a face. Its points follow a turned "
             "head only in part. Figures on composed pictures are of held-out pictures of the kinds it was trained on, which "
-            "favours it over the others; times are of one run on a busy machine, to be compared within a row. It finds faces "
+            "favours it over the others; times are of one run, to be compared within a row. It finds faces "
             "and does not tell whose they are.",
             "",
             "## How good",

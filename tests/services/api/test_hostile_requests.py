@@ -28,7 +28,8 @@ from tests.services.api.hostile import (
 
 def test_two_clients_that_send_slow_work_and_leave_hold_nobody_up(slow: bytes, jpeg: bytes) -> None:
     """Also the deadline: who stays is told 504, the workers are replaced, and the stop does not wait."""
-    with running_process(workers=2, detect_side_px=320, timeout_s=1.5) as (url, process):
+    room = 1000 * MB  # for a picture of this size to be drawn on
+    with running_process(workers=2, detect_side_px=320, timeout_s=1.5, max_pending_bytes=room) as (url, process):
         client = Client(url, process)
         request = head("/predict/annotated", len(slow), "Accept: image/png") + slow
         for connection in [client.raw(request), client.raw(request)]:

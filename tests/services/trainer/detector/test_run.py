@@ -61,7 +61,7 @@ def test_a_detector_that_was_changed_is_refused(exported: Path, tmp_path: Path) 
     for path in exported.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "model.onnx").write_bytes((exported / "model.onnx").read_bytes() + b"\0")
-    with pytest.raises(DetectorError, match="not the file that its manifest describes"):
+    with pytest.raises(DetectorError, match="not the file its manifest describes"):
         open_mien(tmp_path, 1024)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"points": ["nose"]}))
@@ -78,7 +78,7 @@ def test_another_network_under_our_manifest_is_refused(exported: Path, tmp_path:
     (tmp_path / "model.onnx").write_bytes(other)
     manifest = load_detector_manifest(exported)
     manifest.model_copy(update={"sha256": sha256_of(tmp_path / "model.onnx")}).save(tmp_path)
-    with pytest.raises(DetectorError, match="carries the points"):
+    with pytest.raises(DetectorError, match="has the points"):
         open_mien(tmp_path, 1024)
 
 

@@ -55,7 +55,6 @@ def test_the_manifest_knows_each_answer(model: Path, voted: Dataset) -> None:
     assert people.frequencies is not None
     assert labels.frequencies is not None
     assert people.frequencies[5] < 0.05 < labels.frequencies[5]  # raters see nobody sad
-    assert people.temperature != labels.temperature
     assert people.golden != labels.golden
     assert set(manifest.metrics["test"]) == {"labels", "people"}
     assert manifest.metrics["test"]["people"]["consensus"].images == 21

@@ -19,7 +19,7 @@ from shared.pipeline.decode import GreyImage, ImageLimits, Picture, decode
 from shared.pipeline.detect import Detection, Detector
 from shared.pipeline.preprocess import to_face, to_input, whole_as_face
 
-# Below it turning upright costs as many answers as it saves (docs/adr/0007).
+# Below this, turning a face upright spoils as many answers as it saves (docs/adr/0007).
 UPRIGHT_ABOVE_DEG: Final = 15.0
 STAGES: Final = ("decode", "detect", "crop", "classify")
 
@@ -47,8 +47,8 @@ class Face:
     """One face and its expression: `probabilities` in the order of EMOTIONS, summing to 1.
 
     `confidence` is the detector's; None where detection was skipped because the picture is itself a face. `crop` is
-    what the classifier saw, (size, size) uint8; tracking tells faces apart by it. `landmarks` are in displayed pixels and may lie past the border; None where the
-    detector finds none, or did not run.
+    what the classifier saw, (size, size) uint8; tracking tells faces apart by it. `landmarks` are in
+    displayed pixels and may lie past the border; None where the detector finds none, or did not run.
     """
 
     box: PixelBox

@@ -27,7 +27,7 @@ DETECT_SIDE_PX: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class DetectorFiles:
-    """Where detectors are: our own's directory, and YuNet's file. Haar is part of OpenCV."""
+    """Where the detectors are: the directory of our own, and YuNet's file. Haar is part of OpenCV."""
 
     mien: Path = MIEN_DETECTOR
     yunet: Path = YUNET_MODEL
@@ -50,7 +50,7 @@ def open_analyzer(
     providers: Sequence[str] = ("CPU",),
     mirror: bool = False,
 ) -> Analyzer:
-    """The analyzer of a model directory, the model verified.
+    """The analyzer of a model directory, with the model verified.
 
     Faces are searched for at `limits.target_side_px`. `threads` and `providers` are those of `open_classifier`; with
     `mirror` each face is read together with its mirror image. Raises ModelError or DetectorError.

@@ -1,4 +1,4 @@
-"""models/detector/: what our face detector is, how good it is, and how to tell that nobody changed it."""
+"""models/detector/: what our face detector is, how good it is, and how to verify that it is unchanged."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -41,7 +41,7 @@ class DetectorManifest(BaseModel):
 def load_detector_manifest(directory: Path) -> DetectorManifest:
     """The manifest of a detector directory, its model.onnx verified against it.
 
-    Raises DetectorError when a file is missing, when the hash differs, or for other points than ours.
+    Raises DetectorError when a file is missing, when the hash differs, or when its points are not ours.
     """
     path = directory / MANIFEST_FILE
     try:

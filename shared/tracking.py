@@ -1,8 +1,8 @@
 """Faces that keep their identity from frame to frame, and emotions that do not flicker.
 
 Each face is followed by a Kalman filter of constant velocity, so faces that cross are told apart by where they were
-going; and by a tiny picture of it, which decides where boxes overlap and whether a face that was hidden is the same one.
-Detections go to tracks greedily, best pair first: an optimal assignment would need SciPy, the largest package in the
+going; and by a tiny picture of it, which decides where boxes overlap and whether a face that comes back is the one that
+was hidden. Detections go to tracks greedily, best pair first: an optimal assignment would need SciPy, the largest package in the
 image, and a crossing has only two faces to assign.
 """
 
@@ -89,7 +89,7 @@ class _Track:
 
 @dataclass(slots=True)
 class Tracker:
-    """The faces of one session over time. `half_life_s` is how fast old probabilities fade; 0 keeps none."""
+    """The faces of one session over time. Old probabilities fade with the half-life `half_life_s`; 0 keeps none."""
 
     half_life_s: float
     _tracks: list[_Track] = field(default_factory=list)
@@ -97,7 +97,7 @@ class Tracker:
     _last_s: float = 0.0
 
     def update(self, faces: tuple[Face, ...], now_s: float) -> list[TrackedFace]:
-        """The faces of a frame taken at `now_s` (any clock that only grows), in their order, with their identities."""
+        """The faces of a frame taken at `now_s` (by any clock that never goes back), in their order, with their identities."""
         self._tracks = [track for track in self._tracks if _is_alive(track, now_s)]
         boxes = np.array([_centred(face.box) for face in faces]).reshape(-1, 4)
         looks = [_look(face.crop) for face in faces]
@@ -156,7 +156,7 @@ class Tracker:
             track.shown = best
 
     def _follow(self, track: _Track, box: Array, look: Array | None, crowded: bool, now_s: float) -> None:
-        """Take in where a face was found; only roughly where another may cover part of it."""
+        """Take in where a face was found, with less trust in its box where another may cover part of it."""
         track.motion.follow(box[:2], _JITTER_CROWDED if crowded else _JITTER, float(_size(box)), now_s - track.seen_s)
         track.box = np.concatenate([box[:2], track.box[2:] if crowded else box[2:]])
         if not crowded or track.look is None:
@@ -212,7 +212,7 @@ def _centred(box: PixelBox) -> tuple[float, float, float, float]:
 
 
 def _look(crop: GreyImage | None) -> Array | None:
-    """Light and dark of a face as a unit vector (144,); None without a crop or where it is all one grey."""
+    """Light and dark of a face as a unit vector (144,); None without a crop, or if the crop is all one grey."""
     if crop is None:
         return None
     small = cv2.resize(crop, (_LOOK_SIDE_PX, _LOOK_SIDE_PX), interpolation=cv2.INTER_AREA).ravel().astype(np.float64)

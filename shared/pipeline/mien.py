@@ -23,12 +23,12 @@ from shared.pipeline.session import Session, open_session
 from shared.pipeline.single_shot import INPUT, OUTPUTS, STRIDES, Rows, as_detections, search, without_doubles
 
 _MOST_PX: Final = 128  # larger faces are left to the next look…
-_LEAST_FROM_AFAR_PX: Final = 20  # …in which they are larger than this
+_LEAST_FROM_AFAR_PX: Final = 20  # …which leaves smaller ones to the look before it
 _STEP: Final = 4.0  # at most, from one look to the next
 _GLANCE_PX: Final = 96  # the longer side of the last look…
 _FRAME_PX: Final = 32  # …and the grey around it
-_MOSTLY: Final = 0.7  # of its area lies in the other
-_PART: Final = 1 / 9  # of the other's area: what is smaller may be a face before a body that was taken for one
+_MOSTLY: Final = 0.7  # the share of a box's area that must lie in the other for it to be a part
+_PART: Final = 1 / 9  # of the other's area: a smaller box may be a real face, in front of a body taken for a face
 _ACROSS_AND_DOWN: Final = (1, 2, *range(5, 15))
 
 
@@ -49,12 +49,12 @@ def open_mien(directory: Path, max_side_px: int) -> "MienDetector":
 
 
 class MienDetector:
-    """Two looks through one network."""
+    """Several looks through one network."""
 
     name: DetectorName = "mien"
 
     def __init__(self, session: Session, max_side_px: int, least_face_px: float) -> None:
-        """`session` takes pictures of any size; larger pictures than `max_side_px` are searched at this size.
+        """`session` takes pictures of any size; those larger than `max_side_px` are searched at that size.
 
         `least_face_px`: the smallest face that the network finds nearly always.
         """

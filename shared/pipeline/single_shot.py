@@ -1,4 +1,4 @@
-"""What single-shot face detectors of YuNet's kind share: a picture to their input, their twelve outputs to faces.
+"""What single-shot face detectors of YuNet's kind share: from a picture to their input, from their outputs to faces.
 
 Such a network reads a picture whose sides are multiples of 32 and looks at it through three grids, one cell for every 8,
 16 and 32 pixels. Each cell says whether it sees a face (`cls`, `obj`), where (`bbox`: centre from the cell's corner, in
@@ -36,7 +36,7 @@ class SingleShotDetector:
     """A network of YuNet's kind, run by ONNX Runtime."""
 
     def __init__(self, name: DetectorName, session: Session, max_side_px: int, least_face_px: float) -> None:
-        """`session` takes pictures of any size; `max_side_px`: larger pictures are searched at this size.
+        """`session` takes pictures of any size; those larger than `max_side_px` are searched at that size.
 
         `least_face_px`: the smallest face that the network finds nearly always.
         """
@@ -56,7 +56,7 @@ class SingleShotDetector:
 
 
 def search(session: Session, image: BgrImage, min_confidence: float) -> Rows:
-    """Every cell that is certain enough, as a row of `Rows` in pixels of `image`; several for each face."""
+    """Every cell that is certain enough, as a row of `Rows` in pixels of `image`; a face gives several."""
     pixels = to_input(image)
     return _rows(session.run(OUTPUTS, {INPUT: pixels}), pixels.shape[3], min_confidence)
 
@@ -92,7 +92,7 @@ def _rows(outputs: Any, width: int, min_confidence: float) -> Rows:
 
 
 def without_doubles(rows: Rows) -> Rows:
-    """Of rows whose boxes overlap, the most certain one."""
+    """The rows, with only the most certain one of those whose boxes overlap."""
     boxes, confidences = rows[:, 1:5].tolist(), rows[:, 0].tolist()
     return rows[np.asarray(cv2.dnn.NMSBoxes(boxes, confidences, 0.0, _NMS_IOU, 1.0, _MAX_CANDIDATES), np.intp)]
 

@@ -21,7 +21,7 @@ def open_yunet(model: Path, max_side_px: int) -> SingleShotDetector:
 
     Its landmarks follow a turned head only in part: for 30 degrees, `roll_deg` is 10 to 20.
 
-    Raises DetectorError when the file is missing or is no such model.
+    Raises DetectorError when the file is missing or is not YuNet's.
     """
     if not model.is_file():
         raise DetectorError(f"There is no YuNet model at {model}; `make yunet` fetches it.")
@@ -35,8 +35,8 @@ def open_yunet(model: Path, max_side_px: int) -> SingleShotDetector:
 def _of_any_size(model: bytes) -> bytes:
     """The model with a free height and width.
 
-    The published file says 640x640 at its input, its outputs and between them; nothing in its operations needs that. We
-    rewrite these few fields ourselves: the package onnx, which can, would be the largest thing that the service needs.
+    The published file declares 640x640 for its input, its outputs and what lies between; none of its operations needs
+    that. We rewrite these few fields ourselves: the package onnx, which could, would be the service's largest dependency.
     """
     graph = b"".join(raw for number, raw, _ in _fields(_body(model, _GRAPH)) if number not in _SHAPED)
     graph += _field(_INPUTS, _value(INPUT, (1, 3, "height", "width")))
@@ -57,7 +57,7 @@ def _dimension(size: int | str) -> bytes:
 
 
 def _field(number: int, body: bytes) -> bytes:
-    """A field of Protocol Buffers that has a length."""
+    """A length-delimited field of Protocol Buffers."""
     size, length = len(body), bytearray()
     while size > 0x7F:
         length.append(size & 0x7F | 0x80)
@@ -73,9 +73,9 @@ def _body(message: bytes, wanted: int) -> bytes:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Each field of a message of Protocol Buffers: its number, all its bytes, and its content where it has a length.
+    """Each field of a message of Protocol Buffers: its number, all its bytes, and its content if it is length-delimited.
 
-    Raises ValueError or IndexError where the bytes are no such message.
+    Raises ValueError or IndexError if the bytes are not such a message.
     """
     at = 0
     while at < len(message):

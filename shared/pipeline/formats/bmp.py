@@ -7,7 +7,7 @@ from shared.errors import UndecodableImage
 from shared.pipeline.formats.encoded import Encoded, cut_short
 
 _RUN_LENGTH: Final = (1, 2)
-# Of run-length BMPs, which Pillow decodes in Python: a quarter of a second.
+# The limit for run-length BMPs, which Pillow decodes in Python: a quarter of a second.
 _MAX_RUN_LENGTH_PIXELS: Final = 1_000_000
 
 

@@ -1,4 +1,4 @@
-"""The kinds of image file that are read, and what is known of one before it is decoded."""
+"""The kinds of image file that are read, and what is known about one before it is decoded."""
 
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias

@@ -1,4 +1,4 @@
-"""EXIF's orientation, read from the first directory of a TIFF structure; broken or endless ones are no trouble."""
+"""EXIF's orientation, read from the first directory of a TIFF structure; broken or endless ones do no harm."""
 
 import struct
 from typing import Final

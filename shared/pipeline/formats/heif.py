@@ -1,4 +1,4 @@
-"""HEIF (HEIC, as phones take it) and AVIF: sizes as the libraries read them, which decode nothing for it."""
+"""HEIF (HEIC, as phones take it) and AVIF: sizes as the libraries report them without decoding."""
 
 import io
 

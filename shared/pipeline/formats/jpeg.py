@@ -17,7 +17,7 @@ _MAX_TABLES: Final = 2000  # each scan may bring a few
 
 
 def read_jpeg(data: bytes) -> Encoded:
-    """The frame, tables and scans of a JPEG, without its other segments and what follows its end.
+    """The frame, tables and scans of a JPEG, without its other segments or anything after its end.
 
     A decoder that is given the result sees no more scans than were counted here: every length in it was checked.
     Raises UndecodableImage.
@@ -36,7 +36,7 @@ def read_jpeg(data: bytes) -> Encoded:
         width,
         height,
         orientation_of(reader.exif),
-        # More than one scan, and the coefficients of the whole picture are kept, two bytes each.
+        # With more than one scan, the coefficients of the whole picture are kept, two bytes each.
         coefficients_bytes=2 * samples if scans > 1 or reader.progressive else 0,
     )
 
@@ -55,7 +55,7 @@ class _Reader:
         position, blocks, tables = 2, 0, 0
         while marker := _MARKER.search(self._data, position):
             code, position = marker[1][0], marker.end()
-            if code == 0xD9:  # cameras put other things behind it
+            if code == 0xD9:  # cameras append other data after it
                 self.kept.append(_END)
                 return
             bounded(blocks := blocks + 1, "JPEG")

@@ -1,4 +1,4 @@
-"""The bytes of a file to what its header says: which kind it is, and the reader of that kind."""
+"""From the bytes of a file to what its header says: finds out its kind, and calls the reader of that kind."""
 
 import re
 from collections.abc import Callable, Collection
@@ -28,7 +28,7 @@ _MAGIC: Final[dict[bytes, Kind]] = {
 }  # fmt: skip
 _HEIF_BRANDS: Final = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 _AVIF_BRANDS: Final = {b"avif", b"avis"}
-# What people send for an image, by how it begins.
+# What people send instead of an image, by how it begins.
 _FOREIGN: Final = {
     b"%PDF": "a PDF", b"<svg": "SVG", b"<?xml": "XML", b"\x00\x00\x01\x00": "an icon", b"\x1a\x45\xdf\xa3": "a video",
     b"PK\x03\x04": "an archive", b"\xff\x0a": "JPEG XL", b"\x00\x00\x00\x0cJXL ": "JPEG XL",
@@ -42,7 +42,7 @@ _BASE64: Final = re.compile(
 
 
 def read_header(data: bytes, kinds: Collection[Kind] = KINDS) -> Encoded:
-    """What the header of an encoded image says; a decoder has not run yet.
+    """What the header of an encoded image says; no decoder has run yet.
 
     Raises UndecodableImage for an empty or broken file, UnsupportedImage for one that is not of `kinds`, or OutOfMemory.
     """
@@ -65,7 +65,7 @@ def read_header(data: bytes, kinds: Collection[Kind] = KINDS) -> Encoded:
 
 
 def kind_of(data: bytes) -> Kind | None:
-    """The kind of an image file by how it begins; None for anything else."""
+    """The kind of an image file, told by how it begins; None for anything else."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     if data[4:8] == b"ftyp":

@@ -1,4 +1,4 @@
-"""TIFF (revision 6.0): its first picture, under a directory of our own with nothing but what describes the pixels."""
+"""TIFF (revision 6.0): its first picture, under a directory of our own that holds only what describes the pixels."""
 
 import struct
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ _STRIPS, _STRIP_BYTES, _PLANES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES =
 _JPEG_TABLES: Final = 347
 _JPEG: Final = 7
 _PIECES: Final = (_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES)
-# What describes pixels, beside the pieces: photometric interpretation, fill order, fax options, predictor, colour map,
+# What describes pixels, besides the pieces: photometric interpretation, fill order, fax options, predictor, colour map,
 # extra samples, sample format, and how YCbCr is stored.
 _KEPT: Final = {
     _WIDTH, _HEIGHT, _BITS, _COMPRESSION, 262, 266, _SAMPLES, _ROWS, _PLANES, 292, 293, 317, 320, _TILE_WIDTH,
     _TILE_HEIGHT, 338, 339, _JPEG_TABLES, 529, 530, 531, 532, *_PIECES,
 }  # fmt: skip
-# None, three of fax, LZW, JPEG, Deflate (two numbers) and PackBits.
+# None, three kinds of fax, LZW, JPEG, Deflate (two numbers) and PackBits.
 _COMPRESSIONS: Final = (1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946)
 # Struct's letter and the size of a value, by TIFF's type: byte, short, long, rational, undefined, long8.
 _TYPES: Final = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 5: ("II", 8), 7: ("B", 1), 16: ("Q", 8)}
 _MAX_ENTRIES: Final = 500
 _MAX_PIECES: Final = 65_536  # strips or tiles
-_MAX_VALUES: Final = 65_536  # of any other tag: a palette of 16 bits has three times 65,536 and is not read
+_MAX_VALUES: Final = 65_536  # of any other tag; a 16-bit palette would have three times as many, and is not read
 _MIN_TILE_PX: Final = 16  # the specification's own
 
 Values = dict[int, tuple[int, ...]]

@@ -119,7 +119,7 @@ def main() -> None:
         model = analyzer().model
         print(f"{options.count} photos on {options.cores} cores; {model.name} {model.version}, {model.detector}")
         alone, ours = [], []
-        for turn in range(options.turns):  # by turns, as a machine is not as fast all the time
+        for turn in range(options.turns):  # in turns, since a machine's speed varies
             alone.append(bare_rate(paths, options.cores))
             ours.append(archive_rate(work / "in", work / f"out{turn}", options.cores))
         (rate, cpu), (steady, spent, whole) = np.median(alone, axis=0), np.median(ours, axis=0)

@@ -112,7 +112,7 @@ def at_rates(url: str, data: bytes, peak: float, seconds: float) -> None:
 
 
 def overload(url: str, data: bytes, peak: float, seconds: float) -> None:
-    """More than can be answered, from clients that ignore Retry-After, while somebody asks whether we live."""
+    """More than can be answered, from clients that ignore Retry-After, while another asks /livez."""
     print(f"\noverload: {'offered':>9}{'answered':>10}{'of peak':>9}{'refusal p50':>13}{'p99 ms':>8}{'/livez p99':>12}")
     for times in (2, 10):
         with watching(url) as lives:
@@ -127,7 +127,7 @@ def overload(url: str, data: bytes, peak: float, seconds: float) -> None:
 
 @contextmanager
 def watching(url: str) -> Iterator[list[float]]:
-    """Ask /livez ten times a second meanwhile; the latencies in ms."""
+    """Ask /livez ten times a second meanwhile; returns the latencies in ms."""
     stop, lives = threading.Event(), list[float]()
 
     async def look() -> None:

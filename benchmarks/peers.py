@@ -75,7 +75,7 @@ def compare(title: str, pictures: Sequence[LabelledPicture], python: Path, secon
 
 
 def judge(found: Found, pictures: Sequence[LabelledPicture]) -> str:
-    """Share of the faces that were found, share of all faces whose label was said, and faces that are none."""
+    """Share of the faces that were found, share of all faces that got their label, and false faces."""
     faces = hits = right = false = 0
     for picture, answers in zip(pictures, found, strict=True):
         left = list(answers)

@@ -1,6 +1,6 @@
 """`python -m benchmarks.steadiness PHOTOS [MODEL ...]`: how steady answers are on photos, model by model and detector by detector.
 
-PHOTOS is a folder or .zip. What each change does is told in docs/training.md.
+PHOTOS is a folder or .zip. docs/training.md describes each change.
 """
 
 import argparse

@@ -32,7 +32,7 @@ OVERLOAD = 3
 
 @dataclass(slots=True)
 class Client:
-    """What one session saw: lags in ms, frames sent, answered and passed over."""
+    """What one session saw: lags in ms, frames sent, answered and dropped."""
 
     lags: list[float] = field(default_factory=list)
     sent: int = 0

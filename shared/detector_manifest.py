@@ -48,7 +48,7 @@ def load_detector_manifest(directory: Path) -> DetectorManifest:
         manifest = DetectorManifest.model_validate_json(path.read_bytes())
         actual = sha256_of(directory / MODEL_FILE)
     except OSError as error:
-        raise DetectorError(f"There is no detector in {directory}: {error.filename}: {error.strerror}.") from error
+        raise DetectorError(f"There is no detector in {directory} ({error.filename}: {error.strerror}).") from error
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "the file"

@@ -26,7 +26,7 @@ def pictures(archive: Path, progress: Progress = iter) -> Iterator[BgrImage]:
 
 
 def labelled_pictures(archive: Path) -> Iterator[tuple[BgrImage, dict[str, str]]]:
-    """The pictures of a zip that its labels.csv names in its column file, each with its row. Raises DataError."""
+    """The pictures of a zip that the column `file` of its labels.csv names, each with its row. Raises DataError."""
     with _opened(archive) as pack:
         try:
             rows = list(csv.DictReader(io.TextIOWrapper(pack.open("labels.csv"), "utf-8")))

@@ -34,7 +34,7 @@ def batches(composer: Composer, size: int, seed: int, first: int) -> Generator[t
         while not stop.is_set():
             try:
                 item: tuple[Pictures, Targets] | BaseException = batch(composer, size, seed, number)
-            except BaseException as error:  # given to who waits for the batch
+            except BaseException as error:  # handed to whoever waits for the batch
                 item = error
             while not stop.is_set():
                 try:

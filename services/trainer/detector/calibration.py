@@ -26,8 +26,8 @@ FOUND_IOU: Final = 0.4
 BETA: Final = (
     0.33  # precision counts three times: most of what these scenes hide is smaller or darker than what people send
 )
-_LEAST: Final = 0.02  # scores below tell nothing
-_FEW: Final = 30  # detections or faces, too few to fit on
+_LEAST: Final = 0.02  # lower scores say nothing
+_FEW: Final = 30  # with fewer detections or faces there is nothing to fit
 _SILENT: Final = (0.0, -50.0)
 
 Judged: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], int]  # scores, are they faces, faces in all
@@ -43,7 +43,7 @@ class Threshold:
 
 
 def calibrated(model: keras.Model, sources: Sources, side: int) -> tuple[Scores, Threshold]:
-    """How to change the scores of each stride, and what they are then worth.
+    """How to change the scores of each stride, and the best threshold before the last shift.
 
     First each stride's scores become the probability that what it sees is a face (Platt's scaling): coarse strides see
     fewer faces while they learn, and lag behind. Then all are shifted so that the best threshold is SERVED_AT.
@@ -72,7 +72,7 @@ def _judged(model: keras.Model, scores: Scores, scenes: list[Scene], side: int) 
 
 
 def _hits(scene: Scene, found: list[Detection]) -> Iterator[tuple[float, bool]]:
-    """Each detection's confidence, and whether it is a face of the scene; what is on an unsure place is left out."""
+    """Each detection's confidence, and whether it is a face of the scene; what lies on an unsure place is left out."""
     left = [Box(*face[:4]) for face in scene.faces.tolist()]
     unsure = [Box(*box) for box in scene.ignored.tolist()]
     for one in sorted(found, key=lambda detection: -detection.confidence):

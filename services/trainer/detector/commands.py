@@ -44,7 +44,7 @@ def _add_shipping(subcommands: Any) -> None:
     evaluate = subcommands.add_parser("evaluate", help="recall and false alarms of detectors, in one run")
     evaluate.add_argument("--detector", type=Path, help="directory of our own")
     evaluate.add_argument("--yunet", type=Path, help="YuNet's .onnx")
-    evaluate.add_argument("--haar", action="store_true", help="Haar too, which takes long")
+    evaluate.add_argument("--haar", action="store_true", help="Haar too, which takes a long time")
     evaluate.add_argument("--data", type=Path, default=DATA, help="folder of prepare; its held-out pictures are used")
     evaluate.add_argument("--faces", type=Path, help="zip of tight faces with labels.csv (file, race)")
     evaluate.add_argument("--photos", type=Path, help="folder of photos with a face each")

@@ -1,4 +1,4 @@
-"""A scene in, the same as a worse camera would give it out: dark, grey, tinted, blurred, noisy, compressed."""
+"""A scene in; out, the same scene as a worse camera would take it: dark, grey, tinted, blurred, noisy, compressed."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ Rng = np.random.Generator
 
 
 def degrade(image: BgrImage, rng: Rng) -> BgrImage:
-    """Some of the faults of cameras and of the ways that pictures go, each with its own chance."""
+    """Some of the faults of cameras and of what happens to pictures later, each with its own chance."""
     if rng.random() < 0.15:
         image = _coarse(image, rng)
     if rng.random() < 0.2:
@@ -43,7 +43,7 @@ def _blurred(image: BgrImage, rng: Rng) -> BgrImage:
 
 
 def _toned(image: BgrImage, rng: Rng) -> BgrImage:
-    """Exposure from an eighth to 1.4 times, contrast, gamma and a tint, as one table a channel."""
+    """Exposure from an eighth to 1.4 times, contrast, gamma and a tint, as one lookup table per channel."""
     levels = np.arange(256, dtype=np.float32) / 255
     levels = levels ** np.exp(rng.normal(0, 0.25))
     levels = (levels - 0.5) * rng.uniform(0.6, 1.3) + 0.5 + rng.normal(0, 0.06)
@@ -61,7 +61,7 @@ def _lit_from_a_side(image: BgrImage, rng: Rng) -> BgrImage:
 
 
 def _noisy(image: BgrImage, rng: Rng) -> BgrImage:
-    """Noise of each channel by itself, or the same of all three."""
+    """Noise of its own in each channel, or the same in all three."""
     height, width = image.shape[:2]
     channels = 1 if rng.random() < 0.5 else 3
     noise = np.empty((height, width * channels), np.int16)

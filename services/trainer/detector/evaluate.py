@@ -1,4 +1,4 @@
-"""How many faces detectors miss, and what they take for one, by group, size, turn and light.
+"""How many faces detectors miss, by group, size, turn and light, and what else they take for a face.
 
 All of them see the same pictures, none of which our own was trained on, at the service's default confidence.
 """
@@ -53,7 +53,7 @@ def on_photos(detectors: Detectors, folder: Path) -> Counts:
 
 
 def false_alarms(detectors: Detectors, sources: Sources) -> Counts:
-    """Faces found per picture of a place without people, which is one too many."""
+    """Faces found per picture of a place without people: each is a false alarm."""
     found: dict[str, list[int]] = {name: [] for name in detectors}
     for number in _without_people(sources)[:SCENES_WITHOUT_PEOPLE]:
         place = sources[number].pixels
@@ -73,7 +73,7 @@ def by_light(detectors: Detectors, sources: Sources, faces: int = 120) -> dict[s
 
 
 def by_size(detectors: Detectors, sources: Sources, faces: int = 120) -> dict[str, dict[str, float]]:
-    """Share found of faces by their size in pixels, in pictures of 640x480 or what the face needs."""
+    """Share found of faces by their size in pixels, in pictures of 640x480, or larger where the face needs it."""
     return _by(detectors, sources, faces, SIZES_PX, lambda _, size: (float(size), 0.0, 1.0))
 
 

@@ -33,7 +33,8 @@ def export(
 ) -> DetectorManifest:
     """Write model.onnx, manifest.json and card.md of a run's averaged network to `directory`.
 
-    Scores are calibrated on scenes of held-out pictures. Raises ExportRefused when ONNX Runtime answers otherwise than Keras, WorkdirError when there is no run.
+    Scores are calibrated on scenes of held-out pictures. Raises ExportRefused when ONNX Runtime's
+    answers differ from Keras's, WorkdirError when there is no run.
     """
     (run, history, model), sources = _trained(workdir), Sources.load(data)
     scores, threshold = calibrated(model, sources, run["config"]["side_px"])
@@ -89,4 +90,4 @@ def _check_parity(model: keras.Model, graph: onnx.ModelProto, sources: Sources, 
         float(np.abs(boxes - ours[:, 1:5] - corner).max()), float(np.abs(points - ours[:, 5:] - 0.5).max())
     )
     if not difference <= LARGEST_DIFFERENCE:
-        raise ExportRefused(f"ONNX Runtime answers otherwise than Keras by {difference:.2g}; nothing was written.")
+        raise ExportRefused(f"ONNX Runtime differs from Keras by {difference:.2g}; nothing was written.")

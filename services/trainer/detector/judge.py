@@ -20,7 +20,7 @@ Figures = dict[str, Any]
 
 
 class YuNetThroughOpenCV:
-    """YuNet as most programs run it; its faces are those of YuNet through ONNX Runtime, so only its time is told."""
+    """YuNet as most programs run it; its faces are those of YuNet through ONNX Runtime, so only its time is given."""
 
     name: DetectorName = "yunet"
 
@@ -45,7 +45,7 @@ def judge(
     photos: Path | None,
     report: Callable[[str, Any], None],
 ) -> Figures:
-    """Every figure of the card, each told to `report` as it is there; `timed` are only timed."""
+    """Every figure of the card, each passed to `report` once measured; the detectors in `timed` are only timed."""
     found: Figures = {}
 
     def keep(name: str, value: Any) -> None:
@@ -71,5 +71,5 @@ def judge(
 
 
 def write_figures(figures: Figures, path: Path) -> None:
-    """Keep figures as JSON."""
+    """Write figures as JSON."""
     write_text(path, json.dumps(figures, indent=2) + "\n")

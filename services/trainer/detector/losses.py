@@ -12,7 +12,7 @@ SMOOTH: Final = 0.1  # of the face's side: below it the distance of points count
 
 
 def detector_loss(targets: Any, answers: Any) -> Any:
-    """Of a batch: targets (N, cells, 17) and answers (N, cells, 15); one number, for a face of the batch."""
+    """The loss per face of a batch, one number, from targets (N, cells, 17) and answers (N, cells, 15)."""
     labels, weights, shares = targets[..., 0], targets[..., 1], targets[..., 2]
     faces = ops.maximum(ops.sum(shares), 1.0)
     score = ops.sum(weights * _focal(labels, answers[..., 0]) * _spread(labels, shares)) / faces
@@ -22,7 +22,7 @@ def detector_loss(targets: Any, answers: Any) -> Any:
 
 
 def _spread(labels: Any, shares: Any) -> Any:
-    """Faces with many cells weigh more than those with one, but not as many times more."""
+    """A face weighs as the square root of the number of its cells: more than with one cell, but not as many times more."""
     return ops.where(labels > 0, 2.0 * ops.sqrt(ops.maximum(shares, 1e-6)), 1.0)
 
 

@@ -1,4 +1,4 @@
-"""The network: depthwise-separable, anchor-free, one answer for each cell of strides 8, 16 and 32."""
+"""The network: depthwise-separable, anchor-free, with an answer for each cell of strides 8, 16 and 32."""
 
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ PRIOR: Final = -4.6  # the first answer of every cell: a face with a probability
 
 
 def build(width: int = 64, stem: int = 16) -> keras.Model:
-    """BGR pictures (N, H, W, 3) of 0 to 255, sides multiples of 32, in; (N, cells, 15) out, stride 8 first, row by row."""
+    """From BGR pictures (N, H, W, 3), 0 to 255, sides multiples of 32, to (N, cells, 15), stride 8 first, row by row."""
     picture = keras.Input((None, None, 3), name="picture")
     x = layers.Rescaling(1 / 128)(picture)
     x = _relu(_normalized(layers.Conv2D(stem, 3, 2, "same", use_bias=False)(x)))

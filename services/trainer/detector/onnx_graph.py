@@ -1,7 +1,7 @@
-"""A Keras detector in, the ONNX graph of YuNet's interface out, made of nothing but what runs fast.
+"""A Keras detector in, the ONNX graph of YuNet's interface out, made only of operations that run fast.
 
 Batch normalization is folded into the convolution before it and the scale of the input into the first one. Keras's
-own exporter leaves both in the graph, and takes twenty operations for one enlargement.
+own exporter leaves both in the graph, and spends twenty operations on one enlargement.
 """
 
 from typing import Any, Final, TypeAlias
@@ -19,7 +19,7 @@ from shared.boxes import POINTS
 OPSET: Final = 17
 IR_VERSION: Final = 8
 INPUT: Final = "input"
-# For each stride, by what the logit of its scores is multiplied and what is then added.
+# For each stride, the factor by which the logit of its scores is multiplied, and the offset then added.
 Scores: TypeAlias = tuple[tuple[float, float], ...]
 UNCHANGED: Final[Scores] = ((1.0, 0.0),) * len(STRIDES)
 
@@ -63,7 +63,7 @@ def detector_graph(model: keras.Model, scores: Scores = UNCHANGED) -> onnx.Model
 
 
 def _layer(graph: _Graph, layer: Any, inputs: list[str]) -> str:
-    """Add one layer; the name of what it gives out."""
+    """Add one layer; returns the name of its output."""
     match layer:
         case keras.layers.InputLayer():
             return INPUT
@@ -84,7 +84,7 @@ def _layer(graph: _Graph, layer: Any, inputs: list[str]) -> str:
             attributes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
             scales = graph.weight("twice", np.array([1, 1, 2, 2], np.float32))
             return graph.add("Resize", [inputs[0], "", scales], layer.name, mode="nearest", **attributes)
-    raise ExportRefused(f"The detector's graph has no form for the layer {layer.name} ({type(layer).__name__}).")
+    raise ExportRefused(f"The detector's graph cannot express the layer {layer.name} ({type(layer).__name__}).")
 
 
 def _convolution(graph: _Graph, layer: Any, source: str) -> str:
@@ -110,7 +110,7 @@ def _convolution(graph: _Graph, layer: Any, source: str) -> str:
 
 
 def _fold(graph: _Graph, layer: Any, convolution: str) -> str:
-    """Give the convolution whose output is normalized the weights that do both."""
+    """Fold a normalization into the weights of the convolution before it."""
     gamma, beta, mean, variance = map(
         keras.ops.convert_to_numpy, (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
     )

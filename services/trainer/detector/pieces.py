@@ -11,14 +11,15 @@ import numpy.typing as npt
 from services.trainer.detector.sources import Boxes, Faces, Source, mirrored_faces
 from shared.pipeline.decode import BgrImage
 
-# Less of a face in view or uncovered than the first: no face that must be found; than the second: not one at all.
+# With less than the first share of it in view or uncovered, a face need not be found; with less than the second, it
+# counts as none.
 MUST_BE_SEEN: Final = 0.6
 MAY_BE_SEEN: Final = 0.15
 
 
 @dataclass(slots=True)
 class Scene:
-    """A picture being made, its faces and what is neither a face nor none."""
+    """A picture being made, its faces, and the boxes of what counts neither as a face nor as none."""
 
     pixels: BgrImage
     faces: Faces = field(default_factory=lambda: np.empty((0, 14), np.float32))

@@ -26,9 +26,9 @@ from shared.manifest import sha256_of
 from shared.pipeline.decode import BgrImage
 from shared.pipeline.yunet import open_yunet
 
-# A face is taught where YuNet is this sure of the picture and of its mirror image, and both agree on the place.
+# A face is taught where YuNet is this sure of it in the picture and in its mirror image, and both agree on the place.
 SURE: Final = 0.75
-# What is seen with less, or once only, is neither a face nor none.
+# What it sees with less confidence, or only once, counts neither as a face nor as none.
 POSSIBLE: Final = 0.3
 SAME_IOU: Final = 0.6
 # Photos are enlarged for YuNet; faces that fill their picture get room around them.
@@ -41,7 +41,7 @@ Scores: TypeAlias = npt.NDArray[np.float32]  # (N,)
 
 
 class Labeller(Protocol):
-    """What says where faces are."""
+    """Says where faces are."""
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -125,7 +125,7 @@ def prepare(
 ) -> dict[str, Any]:
     """Label and pack the pictures of zip archives into `directory`; the report that is kept with them.
 
-    A picture of kind "faces" in which YuNet is not sure of one is left out; others may be without. Raises DataError
+    A picture of kind "faces" in which YuNet is sure of no face is left out; other kinds may have none. Raises DataError
     when an archive cannot be read.
     """
     counts: dict[str, dict[str, int]] = {

@@ -26,7 +26,7 @@ class Composer:
     sources: Sources
     side: int
     held_out: bool = False
-    hard: npt.NDArray[np.float64] | None = None  # how often each picture of "scenes" is drawn, where that was mined
+    hard: npt.NDArray[np.float64] | None = None  # how often each picture of "scenes" is drawn, once mined
 
     def scene(self, rng: Rng) -> Scene:
         """A scene with its faces; those smaller than 9 pixels are to be ignored."""
@@ -43,7 +43,7 @@ class Composer:
         return scene
 
     def _photo(self, rng: Rng) -> Scene:
-        """One photo of a person, as near as its face may be, over the whole picture or most of it."""
+        """One photo of a person, as close as its face allows, over the whole picture or most of it."""
         scene = self._background(rng)
         source = self._draw("people" if rng.random() < 0.8 else "faces", rng)
         to = tuple(rng.uniform(0.15, 0.85, 2) * self.side)
@@ -63,7 +63,7 @@ class Composer:
         return scene
 
     def _grid(self, rng: Rng) -> Scene:
-        """One picture or rows of them, like contact sheets and calls: people, faces and places."""
+        """One picture or rows of them, like contact sheets and video calls: people, faces and places."""
         scene = self._background(rng)
         tiles = int(rng.choice((1, 1, 2, 3, 4, 5)))
         step = self.side / tiles
@@ -130,7 +130,7 @@ class Composer:
         paste(scene, source, Placement(anchor, (to[0], to[1]), scale, _turn(rng), round_edge, feather))
 
     def _put_thing(self, scene: Scene, rng: Rng) -> None:
-        """A patch of a place, or a plain one, with the edges that pasted faces have, so that edges tell nothing."""
+        """A patch of a place, or a plain one, with the edges that pasted faces have, so that an edge gives no face away."""
         source = self._draw("scenes", rng)
         height, width = source.pixels.shape[:2]
         side = int(rng.integers(40, min(height, width)))
@@ -183,7 +183,7 @@ def _as_place(source: Source) -> Source:
 
 
 def _varied(place: Source, rng: Rng) -> Source:
-    """A place on its side or head, or in other colours, where it has no people: there are few places."""
+    """A place turned on its side or upside down, or in other colours, if it has no people: there are few places."""
     if len(place.ignored) or rng.random() < 0.5:
         return place
     pixels = np.rot90(place.pixels, int(rng.integers(4)))

@@ -19,7 +19,7 @@ SIZES_PX: Final = ((0.0, 44.0), (26.0, 110.0), (66.0, 1e9))
 # How far from a face's centre cells answer for it: a share of the face, within bounds in strides.
 CENTRE: Final = 0.25
 CENTRE_STRIDES: Final = (0.75, 1.5)  # the first reaches a cell from every corner
-# Around them, and where a neighbouring stride sees nearly its size, no answer is wrong.
+# Around these cells, and on a neighbouring stride whose sizes nearly include the face, no answer is wrong.
 RING: Final = 0.42
 NEARLY: Final = 1.5
 
@@ -45,8 +45,8 @@ class Cells:
 def targets(cells: Cells, faces: Faces, ignored: Boxes) -> Targets:
     """What the cells should answer, (cells, 17).
 
-    A face's centre is answered for by all cells near it of the strides for its size; each face weighs the same,
-    however many these are.
+    All cells near a face's centre answer for it, on the strides for its size. Their weights for box and points sum to
+    one, so each face weighs the same there.
     """
     count = len(cells.strides)
     table = np.zeros((count, TARGETS), np.float32)

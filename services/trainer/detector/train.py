@@ -1,4 +1,4 @@
-"""One run: scenes in, a network that finds faces out. A run that was stopped goes on where it was saved."""
+"""One run: scenes in, a network that finds faces out. A run that was stopped continues from where it was saved."""
 
 import json
 import time
@@ -89,9 +89,9 @@ class _Run:
 
 
 def train(config: DetectorConfig, data: Path, workdir: Path, report: Report) -> None:
-    """Train to `config.steps`, keeping state and detector.keras in `workdir` every so many steps.
+    """Train to `config.steps`, saving its state and detector.keras in `workdir` at intervals.
 
-    Raises TrainingDiverged when the loss is no number, WorkdirError when `workdir` holds a run on other data.
+    Raises TrainingDiverged when the loss is not a number, WorkdirError when `workdir` holds a run on other data.
     """
     sources = Sources.load(data)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -126,12 +126,12 @@ def _remember(config: DetectorConfig, sources: Sources, workdir: Path) -> None:
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
         if before["data"] != sources.report:
-            raise WorkdirError(f"{workdir} holds a run on other data; take a new folder.")
+            raise WorkdirError(f"{workdir} holds a run on other data; choose a new folder.")
     write_text(path, json.dumps({"config": config.model_dump(), "data": sources.report}, indent=2) + "\n")
 
 
 def _saved(run: _Run, sources: Sources, loss: float) -> dict[str, float]:
-    """Save state and averaged model, and what both are worth on scenes of held-out pictures."""
+    """Save state and averaged model, and the model's losses on scenes of held-out pictures."""
 
     def keep(model: keras.Model) -> dict[str, float]:
         with atomic_file(run.workdir / MODEL_FILE) as beside:
@@ -156,7 +156,7 @@ def _validate(model: keras.Model, sources: Sources, config: DetectorConfig) -> d
 
 
 def _looking_like_faces(model: keras.Model, sources: Sources, places: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """How often to draw each place: those in which the network sees a face that is none come oftener."""
+    """How often to draw each place: more often where the network sees a face that is none."""
     weights = []
     for number in places:
         source = sources[int(number)]

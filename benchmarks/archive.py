@@ -124,12 +124,12 @@ def main() -> None:
             ours.append(archive_rate(work / "in", work / f"out{turn}", options.cores))
         (rate, cpu), (steady, spent, whole) = np.median(alone, axis=0), np.median(ours, axis=0)
         print(
-            f"  bare pipeline, a process a core     {rate:7.1f}/s   x1.00   {cpu * 1000:6.2f} ms of CPU a photo  x1.00"
+            f"  bare pipeline, one process per core {rate:7.1f}/s   x1.00   {cpu * 1000:6.2f} ms of CPU a photo  x1.00"
         )
         print(
             f"  archive, first photo to last shard  {steady:7.1f}/s   x{steady / rate:.2f}   {spent * 1000:6.2f} ms of CPU a photo  x{spent / cpu:.2f}"
         )
-        print(f"  the whole command, Ray's start too  {whole:7.1f}/s   x{whole / rate:.2f}")
+        print(f"  the whole command, with Ray's start {whole:7.1f}/s   x{whole / rate:.2f}")
         held = []
         for frames in options.frames:
             (shard,) = score(film(work / f"{frames}.mp4", frames), work / f"out{frames}", 1)

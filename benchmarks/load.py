@@ -179,8 +179,8 @@ def main() -> None:
     """Print every comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path, default=Path("photos"), help="a folder of JPEGs, where there is one")
-    parser.add_argument("--seconds", type=float, default=9, help="for each figure")
-    parser.add_argument("--requests", type=int, default=2000, help="mixed requests, for the memory")
+    parser.add_argument("--seconds", type=float, default=9, help="seconds for each figure (%(default)s)")
+    parser.add_argument("--requests", type=int, default=2000, help="mixed requests for the memory figures")
     options = parser.parse_args()
     images = pictures(options.photos)
     threads = Settings().workers or available_cpus()

@@ -36,7 +36,7 @@ def main() -> None:
     """Print a table for each kind of picture; the last column is the ratio to fer."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path, default=Path("photos"), help="a folder of photos with labels.csv")
-    parser.add_argument("--seconds", type=float, default=6, help="for each figure")
+    parser.add_argument("--seconds", type=float, default=6, help="seconds for each figure (%(default)s)")
     options = parser.parse_args()
     photos = labelled(options.photos)
     python = fer_python()

@@ -106,7 +106,7 @@ def many_sessions(url: str, frame: bytes, seconds: float) -> None:
     sent, dropped = sum(client.sent for client in clients), sum(client.dropped for client in clients)
     print(f"\n{SESSIONS} sessions, {a_second:.0f} frames a second each: {OVERLOAD} times what {workers} workers can do")
     print(f"  answered {answered.sum()} of {sent}, dropped {dropped}")
-    print(f"  shares of the sessions, of the mean: {(answered / answered.mean()).round(2).tolist()}")
+    print(f"  each session's share, relative to the mean: {(answered / answered.mean()).round(2).tolist()}")
     print(f"  one frame of every session {turn:7.1f} ms   x1.00")
     print(f"  lag p95                    {lag:7.1f} ms   x{lag / turn:.2f}")
     print(f"  memory {memory:.0f} MB before, {memory_mb(url):.0f} MB after: x{memory_mb(url) / memory:.2f}")

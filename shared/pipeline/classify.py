@@ -94,7 +94,9 @@ class Classifier:
         read = {name: np.asarray(output, np.float32) for name, output in zip(names, outputs, strict=True)}
         for probabilities in read.values():
             if probabilities.shape != (len(faces), len(EMOTIONS)) or not np.isfinite(probabilities).all():
-                raise ModelError(f"The model returned {probabilities.shape} values that are not all probabilities.")
+                raise ModelError(
+                    f"The model returned values of shape {probabilities.shape} that are not all probabilities."
+                )
         return read
 
 

@@ -1,7 +1,7 @@
 """Our own face detector, run by ONNX Runtime: a close look for small faces, and one or two from afar for large ones.
 
 The network was taught on scenes of 256 pixels and is best at faces of up to half of that. Copies of the picture, down to 96
-pixels, show it all larger ones and cost a tenth to a third more; grey around the last one gives a face that fills the
+pixels, show it the larger ones and cost a tenth to a third more; grey around the last copy gives a face that fills the
 picture the room that it needs.
 """
 

@@ -1,6 +1,5 @@
 """Every kind of picture that people send comes out right, or is refused with a reason."""
 
-import io
 import struct
 import subprocess
 import sys
@@ -280,22 +279,3 @@ def test_the_kinds_that_are_read_can_be_narrowed(halves: Image.Image, encode: En
 def test_a_long_strip_is_read_at_a_small_search_size(encode: Encode) -> None:
     strip = encode(Image.new("RGB", (16_384, 20), "gray"), "JPEG")
     assert decode(strip, ImageLimits(target_side_px=512)).width == 16_384
-
-
-@pytest.mark.parametrize("options", [{}, {"quality": 40, "subsampling": 2}, {"subsampling": 0}, {"progressive": True}])
-@pytest.mark.parametrize("size", [(640, 480), (2051, 1537), (4101, 99)])
-def test_a_jpeg_has_the_pixels_that_pillow_reads(
-    size: tuple[int, int], options: dict[str, object], scene: Image.Image, encode: Encode
-) -> None:
-    data = encode(scene.resize(size), "JPEG", **options)
-    reference = Image.open(io.BytesIO(data))
-    scale = max(size) // LIMITS.target_side_px or 1
-    reference.draft(None, (size[0] // scale, size[1] // scale))
-    assert (decode(data, LIMITS).pixels[..., ::-1] == np.asarray(reference)).all()
-
-
-def test_a_grey_jpeg_and_one_in_cmyk_are_read(scene: Image.Image, encode: Encode) -> None:
-    rgb = decode(encode(scene, quality=95), LIMITS).pixels.astype(int)
-    for mode in ("L", "CMYK"):
-        pixels = decode(encode(scene.convert(mode), quality=95), LIMITS).pixels
-        assert np.abs(pixels.mean(axis=2) - rgb.mean(axis=2)).mean() < 12

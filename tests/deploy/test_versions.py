@@ -20,6 +20,8 @@ def test_the_application_has_the_project_s_version() -> None:
     [
         ("Dockerfile.api", r"^ARG VERSION=(.+)$"),
         ("Dockerfile.trainer", r"^ARG VERSION=(.+)$"),
+        ("Dockerfile.batch", r"^ARG VERSION=(.+)$"),
+        ("deploy/kubernetes/archive/rayjob.yaml", r"image: mien-batch:(.+)$"),
         ("deploy/kubernetes/base/deployment.yaml", r"image: mien-api:(.+)$"),
         ("CHANGELOG.md", r"^## (\d\S+)"),
     ],

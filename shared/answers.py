@@ -1,4 +1,4 @@
-"""Whose view of a face a model gives, and for which expected shares of the emotions."""
+"""The two answers of a model, and priors: how often each emotion is expected."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal, TypeAlias

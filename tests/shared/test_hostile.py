@@ -162,7 +162,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "TIFF whose strips are each the whole file": strips_that_are_each_the_whole_file,
     "run-length BMP": run_length_bmp,
     "GIF of four million comments": gif_of_comments,
-    "WebP of a million chunks": lambda: b"RIFF\xff\xff\xff\0WEBP" + b"XXXX\0\0\0\0" * 1_000_000,
+    "WebP of a million chunks": lambda: b"RIFF\xff\xff\xff\0WEBP" + b"JUNK\0\0\0\0" * 1_000_000,
 }
 
 

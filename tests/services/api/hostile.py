@@ -44,6 +44,16 @@ class Client:
         finally:
             connection.close()
 
+    def wait_until_ready(self) -> None:
+        """Until /readyz answers 200; a service that does not listen yet is given time."""
+        deadline = time.monotonic() + 30 * patience()
+        while True:
+            with contextlib.suppress(OSError):
+                if self.ask("GET", "/readyz")[0] == 200:
+                    return
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
     def predict(self, image: bytes, path: str = "/predict") -> int:
         return self.ask("POST", path, image, Content_Type="image/jpeg")[0]
 

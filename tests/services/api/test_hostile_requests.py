@@ -1,7 +1,6 @@
 """Requests made to cost, each against the running service: what the others notice is what counts."""
 
 import base64
-import contextlib
 import io
 import json
 import os
@@ -169,13 +168,7 @@ def test_nothing_ends_the_service_within_a_gigabyte(slow: bytes, jpeg: bytes) ->
     process = subprocess.Popen(command, cwd=ROOT, env=clean | environment, text=True)
     client = Client(f"http://127.0.0.1:{port}", process)
     try:
-        deadline = time.monotonic() + 30 * patience()
-        while True:
-            with contextlib.suppress(OSError):
-                if client.ask("GET", "/readyz")[0] == 200:
-                    break
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        client.wait_until_ready()
         statuses: list[int] = []
         requests = [(tiny_webp(3000), "/predict"), (slow, "/predict/annotated"), (slow, "/predict")]
         threads = [

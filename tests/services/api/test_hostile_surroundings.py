@@ -51,13 +51,7 @@ def test_a_full_disk_behind_stdout_does_not_prevent_the_start() -> None:
         )
     client = Client(f"http://127.0.0.1:{port}", process)
     try:
-        deadline = time.monotonic() + 30 * patience()
-        while True:
-            with contextlib.suppress(OSError):
-                if client.ask("GET", "/readyz")[0] == 200:
-                    break
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        client.wait_until_ready()
         process.terminate()
         assert process.wait(timeout=15) == 0
     finally:

@@ -1,4 +1,4 @@
-"""Work is bounded, overload is told at once, what overruns is killed, and nobody waits for what nobody wants."""
+"""Work is bounded, overload is refused without waiting, work that overruns is killed, and abandoned work is dropped."""
 
 import asyncio
 import time

@@ -100,7 +100,7 @@ def test_keys_by_header_subprotocol_or_first_message(frame: bytes) -> None:
         with opened(url) as ws:
             ws.send(json.dumps({"type": "authenticate", "key": "sesame"}))
             assert receive(ws)["type"] == "ready"
-        with opened(url, additional_headers={"X-API-Key": "wrong"}) as ws:  # is told at once
+        with opened(url, additional_headers={"X-API-Key": "wrong"}) as ws:  # the refusal comes without waiting
             assert close_of(ws, within_s=4) == (1008, "The API key is wrong.")
         with opened(url) as ws:
             ws.send(json.dumps({"type": "authenticate", "key": "wrong"}))

@@ -59,7 +59,7 @@ class Face:
 
     @property
     def emotion(self) -> str:
-        return EMOTIONS[int(np.argmax(self.probabilities))]
+        return EMOTIONS[self.probabilities.index(max(self.probabilities))]
 
     @property
     def roll_deg(self) -> float | None:

@@ -5,9 +5,8 @@ import os
 import sys
 import time
 from dataclasses import replace
-from multiprocessing.connection import Connection
 
-from services.api.worker import open_and_check, serve
+from services.api.worker import Channel, open_and_check, serve
 from shared.pipeline.decode import BgrImage
 from shared.pipeline.detect import Detection, Detector
 
@@ -31,16 +30,16 @@ class FaultyDetector:
 
 
 def main() -> None:
-    connection = Connection(int(sys.argv[2]))
-    assembly = connection.recv()
+    channel = Channel(int(sys.argv[2]))
+    assembly = channel.receive()
     if sys.argv[1] == "never loads":
         time.sleep(3600)
     analyzer, answer = open_and_check(assembly)
-    connection.send(answer)
+    channel.send(answer)
     assert analyzer is not None
     with contextlib.suppress(EOFError, ConnectionError):
         faulty = replace(analyzer, detector=FaultyDetector(sys.argv[1], analyzer.detector))
-        serve(connection, faulty, assembly.memory_bytes)
+        serve(channel, faulty, assembly.memory_bytes)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Self
 
 from services.api.faults import Overloaded
 
@@ -51,14 +50,9 @@ class Budget:
                 self.give_back(size)
             raise
 
-    @contextmanager
-    def holding(self) -> Iterator["Held"]:
+    def holding(self) -> "Held":
         """An amount that may grow, and is given back when the block ends."""
-        held = Held(self)
-        try:
-            yield held
-        finally:
-            self.give_back(held.bytes)
+        return Held(self)
 
 
 class Held:
@@ -66,6 +60,12 @@ class Held:
 
     def __init__(self, budget: Budget) -> None:
         self._budget, self.bytes = budget, 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._budget.give_back(self.bytes)
 
     def grow(self, size: int) -> None:
         """Take `size` more bytes. Raises Overloaded when there is no room."""

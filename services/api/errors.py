@@ -140,12 +140,26 @@ def _code_of(status: int) -> str:
 
 def install(app: FastAPI) -> None:
     """Answer every error of `app` with a problem; middleware.CatchAll does so for unexpected ones."""
-    app.add_exception_handler(MienError, expected)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+
+    async def answered(request: Request, error: Exception) -> JSONResponse:
+        return problem_of(request, error)
+
+    for kind in (MienError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, answered)
 
 
-def unexpected(request: Request, error: Exception) -> JSONResponse:
+def problem_of(request: Request, error: Exception) -> JSONResponse:
+    """The answer to any error; those that we did not expect are logged."""
+    if isinstance(error, MienError):
+        return _expected(request, error)
+    if isinstance(error, RequestValidationError):
+        return _invalid(request, error)
+    if isinstance(error, HTTPException):
+        return _http(request, error)
+    return _unexpected(request, error)
+
+
+def _unexpected(request: Request, error: Exception) -> JSONResponse:
     """The answer to a fault of the service itself; the log has the details under the request's id."""
     log_fault(error, getattr(request.state, "request_id", ""))
     return problem(request, INTERNAL.status, INTERNAL.code, "The service failed; its log has the request_id.")
@@ -163,11 +177,10 @@ def log_fault(error: Exception, request_id: str) -> None:
     _logger.error("request failed", exc_info=error, extra={"request_id": request_id})
 
 
-async def expected(request: Request, error: Exception) -> JSONResponse:
-    """The answer to a MienError."""
+def _expected(request: Request, error: MienError) -> JSONResponse:
     answer = answer_to(error)
     if answer is INTERNAL:
-        return unexpected(request, error)
+        return _unexpected(request, error)
     headers = {}
     if answer.retry_after_s:
         headers["Retry-After"] = str(getattr(error, "retry_after_s", answer.retry_after_s))
@@ -176,8 +189,7 @@ async def expected(request: Request, error: Exception) -> JSONResponse:
     return problem(request, answer.status, answer.code, str(error), headers)
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
+def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
     faults = [_fault(fault) for fault in error.errors()]
     if any(fault["type"] == "extra_forbidden" for fault in error.errors()):
         faults.append(f"the parameters are {', '.join(sorted(PredictQuery.model_fields))}")
@@ -194,8 +206,7 @@ def _fault(fault: dict[str, Any]) -> str:
     return f"{name}: {fault['msg']} (given: {fault['input']})"
 
 
-async def _http(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
+def _http(request: Request, error: HTTPException) -> JSONResponse:
     status, phrase = error.status_code, HTTPStatus(error.status_code).phrase
     headers = dict(error.headers or {})
     detail = str(error.detail)

@@ -13,6 +13,9 @@ LogFormat: TypeAlias = Literal["auto", "json", "text"]
 _COMMON: Final = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "websocket", "taskName"}
 
 
+_encode: Final = json.JSONEncoder(default=str).encode
+
+
 class JsonLines(logging.Formatter):
     """One JSON object per line."""
 
@@ -26,7 +29,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str)
+        return _encode(entry)
 
 
 class TextLines(logging.Formatter):
@@ -110,6 +113,8 @@ def configure(log_format: LogFormat, level: str) -> None:
     handler.addFilter(_has_no_address)
     handler.addFilter(OncePerSecond())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # What no line of ours shows is not looked up for each of them.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def _has_no_address(record: logging.LogRecord) -> bool:

@@ -12,13 +12,11 @@ from urllib.parse import quote
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.api.errors import MEDIA_TYPE, expected, problem_of_status, stopping, unexpected
-from services.api.faults import Overloaded
+from services.api.errors import MEDIA_TYPE, problem_of, problem_of_status, stopping
 from services.api.telemetry import Telemetry
 
 _VALID_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS: Final = {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
-_WORK: Final = {"/predict", "/predict/batch", "/predict/annotated"}
 UNMATCHED: Final = "unmatched"  # unknown paths share one label
 CLIENT_CLOSED_REQUEST: Final = 499  # nginx's status for a client that left before the answer
 _logger = logging.getLogger("mien.access")
@@ -60,9 +58,7 @@ class RequestContext:
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         state, method = scope["state"], scope["method"] if scope["method"] in _METHODS else "other"
         route = state.get("route") or getattr(scope.get("route"), "path", UNMATCHED)
-        labels = (route, method, f"{status // 100}xx")
-        self._telemetry.requests.labels(*labels).inc()
-        self._telemetry.request_seconds.labels(*labels).observe(seconds)
+        self._telemetry.answered(route, method, status, seconds)
         code = state.get("error_code") or ("disconnected" if status == CLIENT_CLOSED_REQUEST else "internal")
         if status >= 400:
             self._telemetry.errors.labels(code).inc()
@@ -79,24 +75,6 @@ class RequestContext:
         }
         # Quoted again: a path may contain line breaks and terminal control characters.
         _logger.info("%s %s", scope["method"], quote(scope["path"]), extra=details)
-
-
-class TurnAway:
-    """Refuses work while the queue is full, before routing and before the body is read: CPU time stays for answers."""
-
-    def __init__(self, app: ASGIApp, check_room: Callable[[], None]) -> None:
-        self._app, self._check_room = app, check_room
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in _WORK:
-            try:
-                self._check_room()
-            except Overloaded as error:
-                scope["state"]["route"] = scope["path"]
-                response = await expected(Request(scope), error)
-                await response(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
 
 
 class ProblemsOnly:
@@ -135,7 +113,7 @@ def _is_problem(message: Message) -> bool:
 
 
 class CatchAll:
-    """Answers unexpected errors, and the end of the service, with a problem; logs each error once, with its id."""
+    """Answers errors, and the end of the service, with a problem; logs those that we did not expect, with their ids."""
 
     def __init__(self, app: ASGIApp, stopping: Callable[[], bool] = lambda: False) -> None:
         self._app, self._stopping = app, stopping
@@ -162,7 +140,7 @@ class CatchAll:
             response = stopping(Request(scope))
             await response(scope, receive, send)
         except Exception as error:
-            response = unexpected(Request(scope), error)
+            response = problem_of(Request(scope), error)
             if started_answer:  # too late for a problem: close the connection
                 raise
             await response(scope, receive, send)

@@ -3,34 +3,44 @@
 import asyncio
 import logging
 import os
-import pickle
 import socket
-import struct
 import subprocess
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from services.api.faults import WorkerDied, WorkerFault
+from services.api.budget import Budget
+from services.api.faults import TimedOut, WorkerDied, WorkerFault
+from services.api.framing import Incoming, framed
 from services.api.jobs import Assembly, Done, Failed, Fault, Job, Ready, Refused, Reserve
 from shared.errors import ModelError
 
-_HEAD: Final = struct.Struct("!i")  # as multiprocessing.connection frames messages
+_DIED: Final = "The worker process ended while it worked on this image."
 _logger = logging.getLogger(__name__)
 
 
-class Worker:
+class Worker(asyncio.Protocol):
     """One process, and our end of the socket to it."""
 
-    def __init__(
-        self, process: "subprocess.Popen[bytes]", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self._process, self._reader, self._writer = process, reader, writer
-        self._unfinished = False
+    def __init__(self, process: "subprocess.Popen[bytes]", budget: Budget) -> None:
+        self._process, self._budget = process, budget
+        self._loop, self._incoming = asyncio.get_running_loop(), Incoming()
+        self._transport: asyncio.WriteTransport | None = None
+        self._freed: Callable[[Worker], None] = lambda _: None
+        self._expected: asyncio.Future[Any] | None = None  # the answer to what was sent last
+        self._overdue: asyncio.TimerHandle | None = None
+        self._reserved = 0  # bytes, for the job
+        self._reserving: asyncio.Task[None] | None = None
+        self._ended = False
 
     @classmethod
-    async def start(cls, command: Sequence[str], assembly: Assembly) -> tuple["Worker", Ready]:
-        """A worker that has verified its model. Raises ModelError with the reason if it cannot."""
+    async def start(
+        cls, command: Sequence[str], assembly: Assembly, budget: Budget, freed: Callable[["Worker"], None]
+    ) -> tuple["Worker", Ready]:
+        """A worker that has verified its model. Raises ModelError with the reason if it cannot.
+
+        `freed` is called with it whenever it has ended a job, and when it has ended itself.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
             process = subprocess.Popen(  # noqa: S603 # our own program
@@ -40,17 +50,18 @@ class Worker:
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the service, which lets work finish
             )
-        worker = cls(process, *await asyncio.open_connection(sock=ours))
+        worker = cls(process, budget)
         answer: Any = None
         try:
-            worker._send(assembly)
-            answer = await worker._receive()
-        except (EOFError, ConnectionError) as error:
+            await worker._loop.create_connection(lambda: worker, sock=ours)
+            answer = await worker._ask(assembly)
+        except WorkerDied as error:
             raise ModelError("A worker process ended while it loaded the model.") from error
         finally:
             if not isinstance(answer, Ready):
                 worker.kill()
         if isinstance(answer, Ready):
+            worker._freed = freed
             return worker, answer
         assert isinstance(answer, Refused)
         if answer.details:
@@ -59,8 +70,8 @@ class Worker:
 
     @property
     def fit(self) -> bool:
-        """Running, and without an unfinished job."""
-        return not self._unfinished and self._process.poll() is None
+        """Running, and without a job."""
+        return self._expected is None and not self._ended and self._process.poll() is None
 
     @property
     def memory_bytes(self) -> int:
@@ -70,34 +81,77 @@ class Worker:
             return 0
         return pages * os.sysconf("SC_PAGE_SIZE")
 
-    async def call(self, job: Job, reserve: Callable[[int], Awaitable[None]]) -> Done:
-        """Run `job`; `reserve` waits for the memory it needs. Raises what the job raised, or WorkerDied."""
-        self._unfinished = True
-        try:
-            self._send(job)
-            while isinstance(answer := await self._receive(), Reserve):
-                await reserve(answer.bytes)
-                self._send(True)
-        except (EOFError, ConnectionError) as error:
-            raise WorkerDied("The worker process ended while it worked on this image.") from error
-        self._unfinished = False
-        if isinstance(answer, Failed):
-            raise answer.error
-        if isinstance(answer, Fault):
-            raise WorkerFault(answer.details)
-        assert isinstance(answer, Done)
-        return answer
+    def begin(self, job: Job, deadline: float, timed_out: Callable[[], TimedOut]) -> "asyncio.Future[Done]":
+        """Begin `job`; the future has its result, or raises what the job raised, WorkerDied, or TimedOut.
+
+        At `deadline`, in the event loop's time, the worker is killed. A future that is cancelled does not end the job.
+        """
+        self._overdue = self._loop.call_at(deadline, lambda: self._fail(timed_out()))
+        return self._ask(job)
+
+    def hurry(self, job: "asyncio.Future[Done]", seconds: float) -> None:
+        """Kill the worker if it still works on this job after so long."""
+        if job is self._expected and self._overdue is not None:
+            when = min(self._overdue.when(), self._loop.time() + seconds)
+            self._overdue.cancel()
+            self._overdue = self._loop.call_at(when, lambda: self._fail(WorkerDied(_DIED)))
 
     def kill(self) -> None:
         """End the process now."""
-        self._process.kill()
-        asyncio.get_running_loop().run_in_executor(None, self._process.wait)
-        self._writer.transport.abort()
+        if not self._ended:
+            self._ended = True
+            self._process.kill()
+            self._loop.run_in_executor(None, self._process.wait)
+            if self._transport is not None:
+                self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment] # uvloop's is one, without being derived from it
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._incoming.feed(data):
+            if isinstance(message, Reserve):
+                self._reserving = self._loop.create_task(self._reserve(message.bytes))
+            elif isinstance(message, Failed):
+                self._finish(error=message.error)
+            elif isinstance(message, Fault):
+                self._finish(error=WorkerFault(message.details))
+            else:
+                self._finish(message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(WorkerDied(_DIED))
+
+    def _ask(self, message: object) -> "asyncio.Future[Any]":
+        self._expected = answer = self._loop.create_future()
+        self._send(message)
+        return answer
 
     def _send(self, message: object) -> None:
-        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-        self._writer.writelines((_HEAD.pack(len(data)), data))
+        assert self._transport is not None
+        self._transport.writelines(framed(message))
 
-    async def _receive(self) -> Any:
-        (size,) = _HEAD.unpack(await self._reader.readexactly(_HEAD.size))
-        return pickle.loads(await self._reader.readexactly(size))  # noqa: S301 # from our own program
+    async def _reserve(self, size: int) -> None:
+        await self._budget.wait_for(size)
+        self._reserved += size
+        self._send(True)
+
+    def _fail(self, error: WorkerDied | TimedOut) -> None:
+        self.kill()
+        self._finish(error=error)
+
+    def _finish(self, result: Any = None, error: Exception | None = None) -> None:
+        """The job has ended, in whatever way, and the next one may begin."""
+        expected, self._expected = self._expected, None
+        if self._overdue is not None:
+            self._overdue.cancel()
+        if self._reserving is not None:
+            self._reserving.cancel()
+        self._budget.give_back(self._reserved)
+        self._overdue, self._reserving, self._reserved = None, None, 0
+        if expected is not None and not expected.done():
+            if error is None:
+                expected.set_result(result)
+            else:
+                expected.set_exception(error)
+        self._freed(self)

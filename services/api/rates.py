@@ -22,6 +22,11 @@ class Rates:
         self._limit = parse(limit) if limit else None
         self._limiter = FixedWindowRateLimiter(MemoryStorage()) if limit else None
 
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit."""
+        return self._limit is not None
+
     def count(self, key: str, address: str) -> None:
         """Count a request with this key, or without one from this address. Raises RateLimited beyond the limit."""
         if self._limit is None or self._limiter is None:

@@ -1,19 +1,16 @@
-"""Requests and answers of the API, as clients see them."""
+"""Requests and answers of the API, as clients see them. replies.py makes the answers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.analyzer import Analysis, Model, Options
-from shared.analyzer import Face as AnalyzedFace
+from shared.analyzer import Options
 from shared.answers import AnswerName, Prior, PriorName, expected_shares
-from shared.boxes import POINTS, Landmarks
 from shared.emotions import EMOTIONS
 from shared.manifest import InputSpec
 
-_DIGITS: Final = 6
 NAMED_PRIORS: Final[tuple[PriorName, ...]] = ("natural", "balanced")
 PRIOR: Final = f"natural, balanced, or seven expected shares with commas between, of {', '.join(EMOTIONS)}."
 
@@ -24,10 +21,6 @@ class ModelName(BaseModel):
     name: str
     version: str
     detector: str
-
-    @classmethod
-    def of(cls, model: Model) -> Self:
-        return cls(name=model.name, version=model.version, detector=model.detector)
 
 
 class ImageSize(BaseModel):
@@ -62,11 +55,6 @@ class LandmarksModel(BaseModel):
     mouth_right: PointModel
     mouth_left: PointModel
 
-    @classmethod
-    def of(cls, landmarks: Landmarks) -> Self:
-        points = zip(POINTS, landmarks, strict=True)
-        return cls(**{name: PointModel(x=round(x, 1), y=round(y, 1)) for name, (x, y) in points})
-
 
 class FaceModel(BaseModel):
     """One face."""
@@ -88,18 +76,6 @@ class FaceModel(BaseModel):
         float | None,
         Field(description="How far the head is turned in the picture: 0 is upright, 90 a quarter clockwise."),
     ]
-
-    @classmethod
-    def of(cls, face: AnalyzedFace) -> Self:
-        box = face.box
-        return cls(
-            box=BoxModel(x=box.x, y=box.y, width=box.width, height=box.height),
-            confidence=None if face.confidence is None else round(face.confidence, 4),
-            emotion=face.emotion,
-            probabilities={e: round(p, _DIGITS) for e, p in zip(EMOTIONS, face.probabilities, strict=True)},
-            landmarks=None if face.landmarks is None else LandmarksModel.of(face.landmarks),
-            roll_deg=None if face.roll_deg is None else round(face.roll_deg, 1),
-        )
 
 
 _EXAMPLE: Final[dict[str, Any]] = {
@@ -137,21 +113,6 @@ class Prediction(BaseModel):
     faces: list[FaceModel]
     timings_ms: dict[str, float]
 
-    @classmethod
-    def of(cls, analysis: Analysis, request_id: str) -> Self:
-        return cls(
-            request_id=request_id,
-            model=ModelName.of(analysis.model),
-            image=ImageSize(width=analysis.width, height=analysis.height),
-            faces=[FaceModel.of(face) for face in analysis.faces],
-            timings_ms=in_ms(analysis),
-        )
-
-
-def in_ms(analysis: Analysis) -> dict[str, float]:
-    """How long each stage took, in milliseconds."""
-    return {stage: round(seconds * 1000, 3) for stage, seconds in analysis.timings_s.items()}
-
 
 class BatchItem(BaseModel):
     """One file of a batch: its faces with status 200, or its error with the status it would have had on its own."""
@@ -163,16 +124,6 @@ class BatchItem(BaseModel):
     timings_ms: dict[str, float] | None = None
     code: str | None = None
     detail: str | None = None
-
-    @classmethod
-    def of(cls, filename: str, analysis: Analysis) -> Self:
-        return cls(
-            filename=filename,
-            status=200,
-            image=ImageSize(width=analysis.width, height=analysis.height),
-            faces=[FaceModel.of(face) for face in analysis.faces],
-            timings_ms=in_ms(analysis),
-        )
 
 
 class BatchPrediction(BaseModel):
@@ -204,7 +155,7 @@ def prior_of(given: str | Sequence[float]) -> Prior:
 class PredictQuery(BaseModel):
     """The query parameters of a prediction. An unknown parameter is an error."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_faces: Annotated[
         int | None,

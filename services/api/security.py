@@ -82,14 +82,21 @@ def origin_allowed(connection: HTTPConnection, allowed: Iterable[str]) -> bool:
     return "*" in allowed or origin in allowed or host == connection.headers.get("host")
 
 
-async def _authorized(request: Request, _header: Annotated[Any, _HEADER], _bearer: Annotated[Any, _BEARER]) -> None:
+def authorize(request: Request) -> None:
+    """Count a request toward its sender's rate, and check its key. Raises RateLimited or Unauthorized."""
     service = service_of(request)
-    service.rates.count(presented_key(request, service.settings.keys), request.client.host if request.client else "")
-    found = access(request, service.settings.keys)
+    if not service.keys and not service.rates.limited:
+        return
+    service.rates.count(presented_key(request, service.keys), request.client.host if request.client else "")
+    found = access(request, service.keys)
     if found is Access.MISSING:
         raise Unauthorized("This service needs an API key, as X-API-Key or Authorization: Bearer.")
     if found is Access.WRONG:
         raise Unauthorized("The API key is wrong.")
+
+
+async def _authorized(request: Request, _header: Annotated[Any, _HEADER], _bearer: Annotated[Any, _BEARER]) -> None:
+    authorize(request)
 
 
 def _decoded(text: str) -> str:

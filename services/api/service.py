@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -15,7 +15,7 @@ from services.api.cpus import available_cpus
 from services.api.faults import NotReady
 from services.api.jobs import Assembly, Done, Job, Ready
 from services.api.rates import Rates
-from services.api.schemas import prior_of
+from services.api.schemas import PredictQuery, prior_of
 from services.api.settings import Settings
 from services.api.telemetry import Telemetry
 from services.api.workers import COMMAND, Lane, Workers
@@ -30,6 +30,7 @@ from shared.pipeline.decode import ImageLimits
 
 _LOAD_TIMEOUT_S: Final = 60.0
 _MAX_STRANGERS: Final = 16
+_MAX_KNOWN_QUERIES: Final = 256
 _logger = logging.getLogger(__name__)
 
 
@@ -51,6 +52,7 @@ class Service:
     budget: Budget = field(init=False)
     workers: Workers = field(init=False)
     rates: Rates = field(init=False)
+    keys: tuple[str, ...] = field(init=False)
     served: Ready | None = None
     reason: str = "The model is loading."
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -58,6 +60,7 @@ class Service:
     sessions: int = 0
     strangers: int = 0  # sessions that have not authenticated yet
     load_attempted: asyncio.Event = field(default_factory=asyncio.Event)  # and it succeeded or failed
+    _options: dict[PredictQuery, Options] = field(default_factory=dict)  # of the served model, as far as known
     _load_wanted: bool = False
     _loading: asyncio.Task[None] | None = None
 
@@ -66,7 +69,7 @@ class Service:
         self.budget = Budget(settings.max_pending_bytes)
         count = settings.workers or available_cpus()
         self.workers = Workers(count, settings.queue_size, settings.timeout_s, self.budget, self.command)
-        self.rates = Rates(settings.rate_limit)
+        self.rates, self.keys = Rates(settings.rate_limit), settings.keys
         self.telemetry.watch(self.workers, self.budget)
 
     def load(self) -> "asyncio.Task[None]":
@@ -91,6 +94,7 @@ class Service:
         try:
             async with asyncio.timeout(_LOAD_TIMEOUT_S):
                 self.served = await self.workers.start(assembly_of(self.settings))
+                self._options.clear()
         except MienError as error:
             self._refuse(str(error))
             return
@@ -135,6 +139,17 @@ class Service:
         """What a request gets unless it asks otherwise. Raises NotReady."""
         return _defaults(self.settings, self.ready().manifest)
 
+    def options(self, query: PredictQuery) -> Options:
+        """What a request gets that asks for `query`. Raises NotReady, UnusablePrior or UnknownAnswer."""
+        options = self._options.get(query)
+        if options is None:
+            options = query.options(self.defaults())
+            self.check(options)
+            if len(self._options) >= _MAX_KNOWN_QUERIES:
+                self._options.clear()
+            self._options[query] = options
+        return options
+
     def check(self, options: Options) -> None:
         """Raise UnknownAnswer or UnusablePrior if the model cannot give what `options` ask for, or NotReady."""
         choices = Choices.of(self.ready().manifest)
@@ -169,35 +184,40 @@ class Service:
         finally:
             self.strangers -= room
 
+    async def predict(self, image: Image, options: Options, request_id: str) -> Done:
+        """The answer to a request for one encoded image, in JSON. Raises as `analyze` does."""
+        return await self._work(
+            lambda waited_s: Job(image.data, options, image.base64, waited_s, request_id), Lane.REQUESTS
+        )
+
     async def analyze(self, image: Image, options: Options) -> Analysis:
         """Analyze one encoded image on a worker. Raises ImageError, NotReady, Overloaded or TimedOut."""
-        return (await self._work(lambda: Job(image.data, options, base64=image.base64))).analysis
+        done = await self._work(lambda waited_s: Job(image.data, options, image.base64, waited_s), Lane.REQUESTS)
+        assert done.analysis is not None
+        return done.analysis
 
     async def analyze_frame(self, take: Callable[[], bytes], options: Options) -> Analysis:
-        """As `analyze`, of what `take` returns when a worker is free; video waits apart from requests, and in turn."""
-        return (await self._work(lambda: Job(take(), options), Lane.SESSIONS)).analysis
+        """As `analyze`, of what `take` returns when a worker is free; video waits apart from requests, and in turn.
 
-    async def annotate(
-        self, image: Image, options: Options, kind: ImageKind, points: bool = False
-    ) -> tuple[Analysis, bytes]:
-        """The analysis, and the image at full size with its faces drawn on it, with `points` also their landmarks. Raises as `analyze` does."""
-        done = await self._work(lambda: Job(image.data, options, kind, points, image.base64))
-        return done.analysis, done.picture
+        The faces have their crops.
+        """
+        done = await self._work(lambda waited_s: Job(take(), options, waited_s=waited_s, crops=True), Lane.SESSIONS)
+        assert done.analysis is not None
+        return done.analysis
 
-    async def _work(self, job: Callable[[], Job], lane: Lane = Lane.REQUESTS) -> Done:
-        """Have a job done, and record its analysis with the time it waited."""
+    async def annotate(self, image: Image, options: Options, kind: ImageKind, points: bool = False) -> Done:
+        """The image at full size with its faces drawn on it, with `points` also their landmarks. Raises as `analyze` does."""
+        return await self._work(
+            lambda waited_s: Job(image.data, options, image.base64, waited_s, draw=kind, points=points), Lane.REQUESTS
+        )
+
+    async def _work(self, job: Callable[[float], Job], lane: Lane) -> Done:
+        """Have the job done that `job` makes of the time it waited, and record it."""
         self.ready()
-        submitted, waited = time.perf_counter(), 0.0
-
-        def timed() -> Job:
-            nonlocal waited
-            waited = time.perf_counter() - submitted
-            return job()
-
-        done = await self.workers.run(timed, lane)
-        analysis = replace(done.analysis, timings_s={"queue": waited, **done.analysis.timings_s})
-        self.telemetry.observe(analysis)
-        return replace(done, analysis=analysis)
+        submitted = time.perf_counter()
+        done = await self.workers.run(lambda: job(time.perf_counter() - submitted), lane)
+        self.telemetry.observe(done)
+        return done
 
     def stop(self) -> None:
         """Stop being ready and end video sessions; accepted requests still finish. Call it on the event loop."""

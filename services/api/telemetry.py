@@ -8,8 +8,8 @@ from opentelemetry import trace
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
 
-from services.api.jobs import Ready
-from shared.analyzer import STAGES, Analysis
+from services.api.jobs import Done, Ready
+from shared.analyzer import STAGES
 from shared.emotions import EMOTIONS
 
 # From a tiny image to a slow machine under load, in seconds.
@@ -69,6 +69,7 @@ class Telemetry:
             buckets=_LATENCY_BUCKETS,
             registry=self.registry,
         )
+        self._by_route: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self.in_flight = Gauge("mien_http_in_flight", "HTTP requests being answered.", registry=self.registry)
         self.errors = Counter(
             "mien_errors", "Requests answered with an error, by code.", ["code"], registry=self.registry
@@ -106,10 +107,9 @@ class Telemetry:
             buckets=(0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1),
             registry=self.registry,
         )
-        for stage in ("queue", *STAGES):
-            self.stage_seconds.labels(stage)
-        for emotion in EMOTIONS:
-            self.predictions.labels(emotion)
+        # Looked up once: every request needs them.
+        self._by_stage = {stage: self.stage_seconds.labels(stage) for stage in ("queue", *STAGES)}
+        self._by_emotion = {emotion: self.predictions.labels(emotion) for emotion in EMOTIONS}
 
     def _streams(self) -> None:
         self.sessions = Gauge("mien_stream_sessions", "Open video sessions.", registry=self.registry)
@@ -172,26 +172,36 @@ class Telemetry:
         self.model_load_seconds.set(load_s)
         self.model_loads.labels("ok").inc()
 
-    def observe(self, analysis: Analysis) -> None:
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Record one request that was answered."""
+        labels = (route, method, f"{status // 100}xx")
+        known = self._by_route.get(labels)
+        if known is None:
+            known = self.requests.labels(*labels), self.request_seconds.labels(*labels)
+            self._by_route[labels] = known
+        known[0].inc()
+        known[1].observe(seconds)
+
+    def observe(self, done: Done) -> None:
         """Record one analyzed image, and trace its stages where traces are collected."""
-        for stage, seconds in analysis.timings_s.items():
-            self.stage_seconds.labels(stage).observe(seconds)
-        self.faces.observe(len(analysis.faces))
-        if analysis.faces:
-            self.batch.observe(len(analysis.faces))
-        for face in analysis.faces:
-            self.predictions.labels(face.emotion).inc()
-            self.top_probability.observe(max(face.probabilities))
-        _trace(analysis)
+        for stage, seconds in done.timings_s.items():
+            self._by_stage[stage].observe(seconds)
+        self.faces.observe(len(done.tops))
+        if done.tops:
+            self.batch.observe(len(done.tops))
+        for emotion, probability in done.tops:
+            self._by_emotion[emotion].inc()
+            self.top_probability.observe(probability)
+        _trace(done.timings_s)
 
 
-def _trace(analysis: Analysis) -> None:
+def _trace(timings_s: dict[str, float]) -> None:
     """A span per stage, below the request's. The stages ran one after another and have just ended."""
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):  # nobody collects
         return
     tracer = trace.get_tracer("mien")
-    at_ns = time.time_ns() - round(sum(analysis.timings_s.values()) * 1e9)
-    for stage, seconds in analysis.timings_s.items():
+    at_ns = time.time_ns() - round(sum(timings_s.values()) * 1e9)
+    for stage, seconds in timings_s.items():
         span = tracer.start_span(stage, start_time=at_ns)
         at_ns += round(seconds * 1e9)
         span.end(at_ns)

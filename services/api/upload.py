@@ -1,12 +1,11 @@
 """Reads the images of a request, in each form a client may send. Nothing is ever written to disk."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from services.api.budget import Held
 from services.api.faults import InvalidForm, MissingImage, PayloadTooLarge, SlowUpload, UnsupportedForm
@@ -32,19 +31,20 @@ class _Limit:
     body: int
 
 
-@asynccontextmanager
-async def image_of(request: Request, service: Service) -> AsyncIterator[Image]:
-    """The encoded image in `request`, in the service's memory budget while the block lasts.
+async def image_of(request: Request, service: Service, held: Held) -> Image:
+    """The encoded image in `request`; `held` takes what it needs of the service's memory budget.
 
     A body that is neither a form nor JSON is the image itself, whatever its Content-Type. Raises PayloadTooLarge,
     SlowUpload, Overloaded, BadForm or MissingImage; before the body is read, if that is known.
     """
     most, kind = service.settings.max_upload_bytes, _kind(request)
-    overhead = {"multipart/form-data": _FORM_OVERHEAD_BYTES, "application/json": most // 3 + _FORM_OVERHEAD_BYTES}
-    async with _body(request, service, _Limit(most, most + overhead.get(kind, 0))) as body:
-        image = _image(kind, request, body, most)
-        del body  # or a form's file would be held twice
-        yield image
+    overhead = 0
+    if kind == "multipart/form-data":
+        overhead = _FORM_OVERHEAD_BYTES
+    elif kind == "application/json":
+        overhead = most // 3 + _FORM_OVERHEAD_BYTES
+    body = await _body(request, service, _Limit(most, most + overhead), held)
+    return _image(kind, request, body, most)
 
 
 def _image(kind: str, request: Request, body: bytes, most: int) -> Image:
@@ -60,8 +60,7 @@ def _image(kind: str, request: Request, body: bytes, most: int) -> Image:
     return Image(text, base64=True)
 
 
-@asynccontextmanager
-async def images_of(request: Request, service: Service) -> AsyncIterator[list[tuple[str, bytes]]]:
+async def images_of(request: Request, service: Service, held: Held) -> list[tuple[str, bytes]]:
     """Name and content of each file in the repeated field `files` of a form; together at most the size of four images.
 
     Raises as image_of does, and UnsupportedForm when the body is not a form.
@@ -71,17 +70,15 @@ async def images_of(request: Request, service: Service) -> AsyncIterator[list[tu
         raise UnsupportedForm(f"Send the images as multipart/form-data, in the repeated field '{FILES}'.")
     most = 4 * settings.max_upload_bytes
     limit = _Limit(most, most + _FORM_OVERHEAD_BYTES * settings.max_batch_files)
-    async with _body(request, service, limit) as body:
-        parts = parse_form(body, request.headers["content-type"], settings.max_batch_files)
-        fields = [part for part in parts if part.name == FILES]
-        uploads = [(part.filename, part.content) for part in fields if part.filename is not None]
-        if not uploads:
-            raise MissingImage(f"The form has no files in the field '{FILES}'; {_names(parts)}.")
-        if len(uploads) < len(fields):
-            raise InvalidForm(
-                f"{len(fields) - len(uploads)} of the {len(fields)} fields '{FILES}' are text, not files."
-            )
-        yield uploads
+    body = await _body(request, service, limit, held)
+    parts = parse_form(body, request.headers["content-type"], settings.max_batch_files)
+    fields = [part for part in parts if part.name == FILES]
+    uploads = [(part.filename, part.content) for part in fields if part.filename is not None]
+    if not uploads:
+        raise MissingImage(f"The form has no files in the field '{FILES}'; {_names(parts)}.")
+    if len(uploads) < len(fields):
+        raise InvalidForm(f"{len(fields) - len(uploads)} of the {len(fields)} fields '{FILES}' are text, not files.")
+    return uploads
 
 
 def _file_of(parts: list[Part]) -> bytes:
@@ -95,32 +92,34 @@ def _file_of(parts: list[Part]) -> bytes:
     return part.content
 
 
-@asynccontextmanager
-async def _body(request: Request, service: Service, limit: _Limit) -> AsyncIterator[bytes]:
-    service.check_room(_announced(request, limit))
-    with service.budget.holding() as held:
-        yield await _received(request, limit, held)
-
-
-async def _received(request: Request, limit: _Limit, held: Held) -> bytes:
+async def _body(request: Request, service: Service, limit: _Limit, held: Held) -> bytes:
     """The body. Raises PayloadTooLarge above `limit`, Overloaded when memory runs out, SlowUpload for one that trickles."""
-    loop, body, stream = asyncio.get_running_loop(), bytearray(), request.stream()
-    started = loop.time()
-    while True:
-        try:
-            async with asyncio.timeout(_PAUSE_S):
-                chunk = await anext(stream)
-        except StopAsyncIteration:
-            return bytes(body)
-        except TimeoutError:
-            raise SlowUpload(f"The upload stalled: nothing arrived for {_PAUSE_S:.0f} s.") from None
-        if len(body) + len(chunk) > limit.body:
+    service.check_room(_announced(request, limit))
+    loop, pieces, received = asyncio.get_running_loop(), list[bytes](), 0
+    started, more = loop.time(), True
+    while more:
+        piece, more = await _piece(request)
+        received += len(piece)
+        if received > limit.body:
             raise _too_large(limit.images)
-        held.grow(len(chunk))
-        body += chunk
+        held.grow(len(piece))
+        pieces.append(piece)
         taken = loop.time() - started
-        if taken > _UPLOAD_TIMEOUT_S or (taken > _GRACE_S and len(body) < _MIN_BYTES_PER_S * taken):
-            raise SlowUpload(f"The upload is too slow: {len(body):,} bytes arrived in {taken:.0f} s.")
+        if taken > _UPLOAD_TIMEOUT_S or (taken > _GRACE_S and received < _MIN_BYTES_PER_S * taken):
+            raise SlowUpload(f"The upload is too slow: {received:,} bytes arrived in {taken:.0f} s.")
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def _piece(request: Request) -> tuple[bytes, bool]:
+    """The next piece of the body, and whether more may follow. Raises SlowUpload, or ClientDisconnect."""
+    try:
+        async with asyncio.timeout(_PAUSE_S):
+            message = await request.receive()
+    except TimeoutError:
+        raise SlowUpload(f"The upload stalled: nothing arrived for {_PAUSE_S:.0f} s.") from None
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def _announced(request: Request, limit: _Limit) -> int:

@@ -9,29 +9,50 @@ import binascii
 import contextlib
 import os
 import resource
+import socket
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
 
+from services.api import replies
 from services.api.faults import BadForm
+from services.api.framing import Incoming, framed
 from services.api.jobs import OWN_BYTES, Assembly, Done, Failed, Fault, Job, Ready, Refused, Reserve
-from shared.analyzer import Analyzer, Options
+from shared.analyzer import Analysis, Analyzer, Options
 from shared.annotate import annotate, encode
 from shared.assembly import open_analyzer
 from shared.errors import ImageTooLarge, MienError, OutOfMemory
 from shared.pipeline.decode import decode
 
+_PIECE_BYTES: Final = 262_144  # read at once
 _MARGIN_BYTES: Final = 200_000_000  # for ONNX Runtime's arenas and threads' stacks, which grow with the pictures
 
 
-def serve(connection: Connection, analyzer: Analyzer, memory_bytes: int) -> None:
+class Channel:
+    """Our end of the socket to the service."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket, self._incoming = socket.socket(fileno=descriptor), Incoming()
+
+    def receive(self) -> Any:
+        """The next message. Raises EOFError when the service has closed the socket, or ConnectionError."""
+        while piece := self._socket.recv(_PIECE_BYTES):
+            for message in self._incoming.feed(piece):
+                return message
+        raise EOFError
+
+    def send(self, message: object) -> None:
+        """Send a message. Raises ConnectionError."""
+        self._socket.sendall(b"".join(framed(message)))
+
+
+def serve(channel: Channel, analyzer: Analyzer, memory_bytes: int) -> None:
     """Work on jobs until the service closes the connection."""
 
     def reserve(needed: int) -> None:
@@ -41,11 +62,11 @@ def serve(connection: Connection, analyzer: Analyzer, memory_bytes: int) -> None
                 f"{(OWN_BYTES + memory_bytes) / 1e6:,.0f} MB. Send a smaller one."
             )
         if needed > OWN_BYTES:
-            connection.send(Reserve(needed - OWN_BYTES))
-            connection.recv()
+            channel.send(Reserve(needed - OWN_BYTES))
+            channel.receive()
 
     while True:
-        job = connection.recv()
+        job = channel.receive()
         assert isinstance(job, Job)
         try:
             answer: Done | Failed | Fault = work(analyzer, job, reserve)
@@ -55,19 +76,28 @@ def serve(connection: Connection, analyzer: Analyzer, memory_bytes: int) -> None
             answer = Failed(OutOfMemory("There is too little memory for this image right now."))
         except Exception:
             answer = Fault(traceback.format_exc())
-        connection.send(answer)
+        channel.send(answer)
 
 
 def work(analyzer: Analyzer, job: Job, reserve: Callable[[int], None]) -> Done:
     """Run one job. Raises as `Analyzer.analyze` and `reserve` do."""
     data = _from_base64(job.data) if job.base64 else job.data
     analysis = analyzer.analyze(data, job.options, reserve)
+    analysis = replace(analysis, timings_s={"queue": job.waited_s, **analysis.timings_s})
+    tops = tuple((face.emotion, max(face.probabilities)) for face in analysis.faces)
+    if job.request_id:
+        return Done(analysis.timings_s, tops, replies.prediction(analysis, job.request_id))
     if job.draw is None:
-        return Done(analysis)
+        return Done(analysis.timings_s, tops, analysis=analysis if job.crops else _without_crops(analysis))
     whole = replace(analyzer.limits, target_side_px=analyzer.limits.max_side_px)
     # Half as much again: what the encoder writes.
     pixels = decode(data, whole, lambda needed: reserve(needed * 3 // 2)).pixels
-    return Done(analysis, encode(annotate(pixels, analysis.faces, job.points), job.draw))
+    drawn = encode(annotate(pixels, analysis.faces, job.points), job.draw)
+    return Done(analysis.timings_s, tops, drawn)
+
+
+def _without_crops(analysis: Analysis) -> Analysis:
+    return replace(analysis, faces=tuple(replace(face, crop=None) for face in analysis.faces))
 
 
 def _from_base64(text: bytes) -> bytes:
@@ -119,7 +149,7 @@ def bound_memory(more: int) -> None:
 
 def main() -> None:
     """Serve on the socket that the command line names, until it is closed."""
-    connection = Connection(int(sys.argv[1]))
+    channel = Channel(int(sys.argv[1]))
     cv2.setNumThreads(1)  # the workers share the cores
     os.nice(5)  # and yield to the service's event loop, which has little to do but must do it at once
     with contextlib.suppress(
@@ -127,14 +157,14 @@ def main() -> None:
     ):  # when memory runs out, the system kills a worker first, and the service replaces it
         Path("/proc/self/oom_score_adj").write_text("800")
     with contextlib.suppress(EOFError, ConnectionError):
-        assembly = connection.recv()
+        assembly = channel.receive()
         analyzer, answer = open_and_check(assembly)
         # Decoders complain about broken files on stderr.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        connection.send(answer)
+        channel.send(answer)
         if analyzer is not None:
             bound_memory(OWN_BYTES + assembly.memory_bytes + _MARGIN_BYTES)
-            serve(connection, analyzer, assembly.memory_bytes)
+            serve(channel, analyzer, assembly.memory_bytes)
 
 
 if __name__ == "__main__":

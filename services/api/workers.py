@@ -1,6 +1,7 @@
 """Where the CPU work is done: a pool of processes that can be killed, behind bounded queues."""
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import sys
@@ -79,7 +80,7 @@ class Workers:
         Raises ModelError if one of them cannot start; the current ones stay.
         """
         started = await asyncio.gather(
-            *(Worker.start(self._command, assembly) for _ in range(self.count)), return_exceptions=True
+            *(self._start_worker(assembly) for _ in range(self.count)), return_exceptions=True
         )
         fresh = [result[0] for result in started if not isinstance(result, BaseException)]
         for result in started:
@@ -97,8 +98,10 @@ class Workers:
 
     def check_room(self) -> None:
         """Raise Overloaded if a request arriving now would find the queue full."""
+        if self._idle:
+            return
         waiting = sum(not turn.done() for turn in self._waiting[Lane.REQUESTS])
-        if waiting >= self._queue_size and not self._idle:
+        if waiting >= self._queue_size:
             raise Overloaded(f"{waiting} images are waiting for {self.count} workers. Try again in a second.")
 
     async def run(self, job: Callable[[], Job], lane: Lane = Lane.REQUESTS) -> Done:
@@ -111,34 +114,53 @@ class Workers:
         if lane is Lane.REQUESTS:
             self.check_room()
         deadline = asyncio.get_running_loop().time() + self._timeout_s
+        worker = self._idle_worker() or await self._turn(lane, deadline)
         try:
-            async with asyncio.timeout_at(deadline):
-                worker = await self._turn(lane)
-        except TimeoutError:
-            raise TimedOut(f"No worker was free within {self._timeout_s:g} s.") from None
-        task = self._spawn(self._work(worker, job(), deadline))
+            done = worker.begin(job(), deadline, self._late)
+        except BaseException:
+            self._give_back(worker)
+            raise
         try:
-            return await asyncio.shield(task)
+            return await done
         except asyncio.CancelledError:
-            if not task.done():
-                asyncio.get_running_loop().call_later(_ABANDONED_S, task.cancel)
+            worker.hurry(done, _ABANDONED_S)
             raise
 
-    async def _turn(self, lane: Lane) -> Worker:
-        turn: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
+    def _idle_worker(self) -> Worker | None:
+        """A worker that has nothing to do; then nobody waits for one."""
+        while self._idle:
+            worker = self._idle.popleft()
+            if worker.fit:
+                return worker
+            self._give_back(worker)  # ended while it had nothing to do
+        return None
+
+    async def _turn(self, lane: Lane, deadline: float) -> Worker:
+        """The worker that becomes free when everyone who came before on this lane has one. Raises TimedOut."""
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[Worker] = loop.create_future()
         self._waiting[lane].append(turn)
-        self._dispatch()
+        too_late = loop.call_at(deadline, self._expire, turn)
         try:
             return await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._give_back(turn.result())
             raise
+        finally:
+            too_late.cancel()
+
+    def _expire(self, turn: "asyncio.Future[Worker]") -> None:
+        if not turn.done():
+            turn.set_exception(TimedOut(f"No worker was free within {self._timeout_s:g} s."))
+
+    def _late(self) -> TimedOut:
+        return TimedOut(f"The image was not analyzed within {self._timeout_s:g} s.")
 
     def _dispatch(self) -> None:
         """Give idle workers to those who wait: the lanes in turn, each in the order of arrival."""
         while self._idle:
-            if not self._idle[0].fit:  # ended while it had nothing to do
+            if not self._idle[0].fit:
                 self._give_back(self._idle.popleft())
                 continue
             turn = self._first(next(self._lanes)) or self._first(next(self._lanes))
@@ -154,24 +176,8 @@ class Workers:
                 return turn
         return None
 
-    async def _work(self, worker: Worker, job: Job, deadline: float) -> Done:
-        reserved = 0
-
-        async def reserve(size: int) -> None:
-            nonlocal reserved
-            await self._budget.wait_for(size)
-            reserved += size
-
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await worker.call(job, reserve)
-        except TimeoutError:
-            raise TimedOut(f"The image was not analyzed within {self._timeout_s:g} s.") from None
-        finally:
-            self._budget.give_back(reserved)
-            self._give_back(worker)
-
     def _give_back(self, worker: Worker) -> None:
+        """A worker has ended its job, or has ended itself, perhaps while it had nothing to do."""
         if worker in self._workers and worker.fit:
             self._idle.append(worker)
             self._dispatch()
@@ -179,16 +185,21 @@ class Workers:
         worker.kill()
         if worker in self._workers:
             self._workers.discard(worker)
+            with contextlib.suppress(ValueError):
+                self._idle.remove(worker)
             self.replaced += 1
             _logger.warning("a worker was replaced")
             self._spawn(self._add_worker(self._assembly))
+
+    async def _start_worker(self, assembly: Assembly) -> tuple[Worker, Ready]:
+        return await Worker.start(self._command, assembly, self._budget, self._give_back)
 
     async def _add_worker(self, assembly: Assembly) -> None:
         """Start one more worker, trying until it runs or another model is served."""
         delay_s = 0.0
         while assembly is self._assembly:
             try:
-                worker, _ = await Worker.start(self._command, assembly)
+                worker, _ = await self._start_worker(assembly)
             except (ModelError, OSError) as error:
                 delay_s = min(2 * delay_s + 1, _MAX_BACKOFF_S)
                 _logger.error("a worker could not be started, next try in %.0f s: %s", delay_s, error)

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter
 
+from services.api import replies
 from services.api.dependencies import ServiceDep
 from services.api.openapi import problems
 from services.api.schemas import Alive, ModelName, Ready
@@ -22,4 +23,4 @@ async def livez() -> Alive:
 @router.get("/healthz", name="healthz", summary="Same as /readyz", responses=problems(503))
 async def readyz(service: ServiceDep) -> Ready:
     """200 once the model is verified and warmed up; 503 with the reason until then, while no worker is running, and while stopping."""
-    return Ready(model=ModelName.of(service.check_health().model))
+    return Ready(model=ModelName(**replies.model(service.check_health().model)))

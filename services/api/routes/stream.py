@@ -13,11 +13,11 @@ from fastapi import APIRouter, WebSocket
 from pydantic import ValidationError
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
+from services.api import replies
 from services.api.budget import Budget
 from services.api.dependencies import ServiceDep
 from services.api.errors import log_fault
 from services.api.faults import Overloaded, RateLimited
-from services.api.schemas import ModelName
 from services.api.security import Access, access, is_key, origin_allowed, presented_key
 from services.api.service import Service
 from services.api.streaming import messages
@@ -73,17 +73,17 @@ async def _admit(websocket: WebSocket, connection: "_Connection", service: Servi
         raise SessionEnded(Close.POLICY, "Pages of this origin are not allowed.")
     try:
         address = websocket.client.host if websocket.client else ""
-        service.rates.count(presented_key(websocket, settings.keys), address)
+        service.rates.count(presented_key(websocket, service.keys), address)
     except RateLimited as error:
         rejected.labels("rate_limited").inc()
         raise SessionEnded(Close.TRY_LATER, str(error)) from None
-    granted = access(websocket, settings.keys)
+    granted = access(websocket, service.keys)
     if granted is Access.MISSING:
         with service.stranger() as room:
             if not room:
                 rejected.labels("sessions").inc()
                 raise SessionEnded(Close.TRY_LATER, "Too many connections are waiting to authenticate.")
-            granted = await _authenticate(connection, settings.keys)
+            granted = await _authenticate(connection, service.keys)
     if granted is not Access.GRANTED:
         rejected.labels("unauthorized").inc()
         missing = "This service needs an API key, as X-API-Key, subprotocol or first message."
@@ -132,7 +132,7 @@ def _ready(service: Service) -> dict[str, Any]:
         "type": "ready",
         "protocol": messages.PROTOCOL,
         "labels": list(EMOTIONS),
-        "model": ModelName.of(model).model_dump(),
+        "model": replies.model(model),
         "limits": {
             "max_frame_bytes": settings.max_upload_bytes,
             "max_image_pixels": settings.max_image_pixels,

@@ -4,10 +4,10 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from services.api.schemas import MIN_FACE, FaceModel, in_ms
+from services.api import replies
+from services.api.schemas import MIN_FACE
 from shared.analyzer import Analysis
 from shared.answers import AnswerName
-from shared.emotions import EMOTIONS
 from shared.tracking import TrackedFace
 
 PROTOCOL: Final = 1
@@ -65,7 +65,7 @@ def result(
         "image": {"width": analysis.width, "height": analysis.height},
         "faces": [_face(tracked) for tracked in faces],
         "timings_ms": {
-            **in_ms(analysis),
+            **replies.in_ms(analysis.timings_s),
             "lag": round(lag_s * 1000, 3),
         },
     }
@@ -82,14 +82,13 @@ def message_error(detail: str, code: str = BAD_MESSAGE) -> dict[str, Any]:
 
 
 def _face(tracked: TrackedFace) -> dict[str, Any]:
-    raw = FaceModel.of(tracked.face).model_dump()
-    smoothed = {e: round(p, 6) for e, p in zip(EMOTIONS, tracked.probabilities, strict=True)}
+    raw = replies.face(tracked.face)
     return {
         "id": tracked.id,
         "box": raw["box"],
         "confidence": raw["confidence"],
         "emotion": tracked.emotion,
-        "probabilities": smoothed,
+        "probabilities": replies.by_emotion(tracked.probabilities),
         "raw_probabilities": raw["probabilities"],
         "landmarks": raw["landmarks"],
         "roll_deg": raw["roll_deg"],

@@ -87,12 +87,12 @@ def test_capacity_is_held_while_the_image_is_used_and_freed_after_a_fault(settin
     async def scenario() -> None:
         service = Service(settings.model_copy(update={"max_upload_bytes": 2000}), Telemetry())
         await service.load()
-        async with image_of(request_of([b"abc", b"de"], content_length="5"), service) as image:
+        with service.budget.holding() as held:
+            image = await image_of(request_of([b"abc", b"de"], content_length="5"), service, held)
             assert image.data == b"abcde"
             assert service.budget.used == 5
-        with pytest.raises(PayloadTooLarge):
-            async with image_of(request_of([b"x" * 1500] * 2), service):
-                pass
+        with pytest.raises(PayloadTooLarge), service.budget.holding() as held:
+            await image_of(request_of([b"x" * 1500] * 2), service, held)
         assert service.budget.used == 0
         await service.close()
 

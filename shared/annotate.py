@@ -66,6 +66,10 @@ def annotate(image: BgrImage, faces: tuple[Face, ...], points: bool = False) -> 
     return image
 
 
+# The most that `encode` takes for each pixel: noise makes a PNG as large as its pixels, and a JPEG a third of that.
+ENCODER_BYTES_PER_PIXEL: Final[dict[ImageKind, int]] = {"jpeg": 3, "png": 7}
+
+
 def encode(image: BgrImage, kind: ImageKind) -> bytes:
     """An image file of `kind`."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 92] if kind == "jpeg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]

@@ -61,10 +61,10 @@ def image_seed(kind: Kind) -> bytes:
     exif[0x0112] = 6
     options_of: dict[str, dict[str, Any]] = {
         "JPEG": {"progressive": True, "exif": exif}, "PNG": {"exif": exif}, "WEBP": {"exif": exif.tobytes()},
-        "TIFF": {"compression": "jpeg"}, "AVIF": {"exif": exif}, "HEIF": {"exif": exif.tobytes()},
+        "TIFF": {"compression": "jpeg"}, "AVIF": {"exif": exif}, "HEIC": {"exif": exif.tobytes()},
     }  # fmt: skip
-    buffer = io.BytesIO()
-    Image.radial_gradient("L").resize((80, 64)).convert("RGB").save(buffer, kind, **options_of.get(kind, {}))
+    buffer, as_pillow = io.BytesIO(), "HEIF" if kind == "HEIC" else kind
+    Image.radial_gradient("L").resize((80, 64)).convert("RGB").save(buffer, as_pillow, **options_of.get(kind, {}))
     return buffer.getvalue()
 
 

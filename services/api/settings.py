@@ -22,6 +22,7 @@ PREFIX: Final = "MIEN_"
 _ORIGIN: Final = re.compile(r"https?://[^\sA-Z/?#@]+")
 _DEFAULT_PORT: Final = re.compile("http://.*:80|https://.*:443")
 LARGEST_REQUEST: Final = 5  # times max_upload_bytes: a batch of four images, and room for its form
+_ALSO_CALLED: Final = {"HEIF": "HEIC", "JPG": "JPEG", "TIF": "TIFF"}
 # Not read by the API: the commit that the trainer's image was built from.
 _FOREIGN: Final = {"MIEN_COMMIT"}
 
@@ -73,7 +74,10 @@ class Settings(BaseSettings):
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         1000, description="Maximum number of connections at once; further ones get 503 and are closed."
     )
-    formats: str = Field(",".join(KINDS), description="Image formats that are read, separated by commas.")
+    formats: str = Field(
+        ",".join(KINDS),
+        description="Image formats that are read, separated by commas; HEIF, JPG and TIF are understood too.",
+    )
     max_upload_bytes: Annotated[int, Field(ge=1024)] = Field(
         10_000_000, description="Maximum size of an image file, in bytes."
     )
@@ -156,10 +160,10 @@ class Settings(BaseSettings):
     @field_validator("formats")
     @classmethod
     def _are_known(cls, formats: str) -> str:
-        unknown = [name for name in _listed(formats.upper()) if name not in KINDS]
-        if unknown or not _listed(formats):
+        kinds = [_ALSO_CALLED.get(name, name) for name in _listed(formats.upper())]
+        if not kinds or not set(kinds) <= set(KINDS):
             raise ValueError(f"choose from {', '.join(KINDS)}")
-        return formats
+        return ",".join(kinds)
 
     @field_validator("metrics_port")
     @classmethod
@@ -208,7 +212,7 @@ class Settings(BaseSettings):
     @property
     def image_kinds(self) -> tuple[Kind, ...]:
         """The image formats that are read."""
-        return tuple(kind for kind in KINDS if kind in _listed(self.formats.upper()))
+        return tuple(kind for kind in KINDS if kind in _listed(self.formats))
 
     @property
     def origins(self) -> tuple[str, ...]:

@@ -25,10 +25,10 @@ from services.api.faults import BadForm
 from services.api.framing import Incoming, framed
 from services.api.jobs import OWN_BYTES, Assembly, Done, Failed, Fault, Job, Ready, Refused, Reserve
 from shared.analyzer import Analysis, Analyzer, Options
-from shared.annotate import annotate, encode
+from shared.annotate import ENCODER_BYTES_PER_PIXEL, annotate, encode
 from shared.assembly import open_analyzer
 from shared.errors import ImageTooLarge, MienError, OutOfMemory
-from shared.pipeline.decode import decode
+from shared.pipeline.decode import decode, memory_to_draw_on
 
 _PIECE_BYTES: Final = 262_144  # read at once
 _MARGIN_BYTES: Final = 200_000_000  # for ONNX Runtime's arenas and threads' stacks, which grow with the pictures
@@ -58,7 +58,7 @@ def serve(channel: Channel, analyzer: Analyzer, memory_bytes: int) -> None:
     def reserve(needed: int) -> None:
         if needed > OWN_BYTES + memory_bytes:
             raise ImageTooLarge(
-                f"Decoding this image takes {needed / 1e6:,.0f} MB of memory; the limit is "
+                f"This image takes {needed / 1e6:,.0f} MB of memory; the limit is "
                 f"{(OWN_BYTES + memory_bytes) / 1e6:,.0f} MB. Send a smaller one."
             )
         if needed > OWN_BYTES:
@@ -82,6 +82,10 @@ def serve(channel: Channel, analyzer: Analyzer, memory_bytes: int) -> None:
 def work(analyzer: Analyzer, job: Job, reserve: Callable[[int], None]) -> Done:
     """Run one job. Raises as `Analyzer.analyze` and `reserve` do."""
     data = _from_base64(job.data) if job.base64 else job.data
+    if job.draw is not None:
+        # All at once: two workers that hold a part each would wait for each other.
+        reserve(memory_to_draw_on(data, analyzer.limits, ENCODER_BYTES_PER_PIXEL[job.draw]))
+        reserve = _reserved
     analysis = analyzer.analyze(data, job.options, reserve)
     analysis = replace(analysis, timings_s={"queue": job.waited_s, **analysis.timings_s})
     tops = tuple((face.emotion, max(face.probabilities)) for face in analysis.faces)
@@ -89,11 +93,13 @@ def work(analyzer: Analyzer, job: Job, reserve: Callable[[int], None]) -> Done:
         return Done(analysis.timings_s, tops, replies.prediction(analysis, job.request_id))
     if job.draw is None:
         return Done(analysis.timings_s, tops, analysis=analysis if job.crops else _without_crops(analysis))
-    whole = replace(analyzer.limits, target_side_px=analyzer.limits.max_side_px)
-    # Half as much again: what the encoder writes.
-    pixels = decode(data, whole, lambda needed: reserve(needed * 3 // 2)).pixels
+    pixels = decode(data, replace(analyzer.limits, target_side_px=analyzer.limits.max_side_px)).pixels
     drawn = encode(annotate(pixels, analysis.faces, job.points), job.draw)
     return Done(analysis.timings_s, tops, drawn)
+
+
+def _reserved(_: int) -> None:
+    """The memory is there already."""
 
 
 def _without_crops(analysis: Analysis) -> Analysis:

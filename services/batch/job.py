@@ -17,7 +17,7 @@ from shared.manifest import MODEL_FILE, sha256_of
 from shared.pipeline.decode import ImageLimits
 
 JOB: Final = "job.json"
-FORMAT: Final = 1
+FORMAT: Final = 2
 _VERSION_DIGITS: Final = 12
 
 

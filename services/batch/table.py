@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 
 from services.batch.smoothing import Smoothed
 from shared.analyzer import Analysis, Face
+from shared.boxes import POINTS
 from shared.emotions import EMOTIONS
 
 _ROWS_A_GROUP: Final = 4096  # of Parquet, and so the most that wait in memory
-_POINTS: Final = ("right_eye", "left_eye", "nose", "right_mouth", "left_mouth")  # right is the person's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ COLUMNS: Final = (
     Column("box_height", pa.int32(), "pixels, 1 and up", "Height of the box."),
     *(
         Column(f"{point}_{axis}", pa.float32(), "pixels, or null", f"Landmark, {axis}, where the detector gives landmarks.")
-        for point in _POINTS
+        for point in POINTS
         for axis in "xy"
     ),
     Column("roll_deg", pa.float32(), "degrees, or null", "How far the head is turned in the picture, clockwise."),
@@ -115,7 +115,7 @@ def _face(face: Face) -> dict[str, Any]:
         "box_x": face.box.x, "box_y": face.box.y, "box_width": face.box.width, "box_height": face.box.height,
         "confidence": face.confidence, "emotion": face.emotion,
     }  # fmt: skip
-    for point, place in zip(_POINTS, face.landmarks or (), strict=False):
+    for point, place in zip(POINTS, face.landmarks or (), strict=False):
         row |= {f"{point}_x": place[0], f"{point}_y": place[1]}
     row["roll_deg"] = face.roll_deg
     return row | dict(zip(EMOTIONS, face.probabilities, strict=True))

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 import cv2
@@ -28,7 +28,8 @@ GreyImage: TypeAlias = npt.NDArray[np.uint8]  # (H, W)
 
 MIN_SIDE_PX: Final = 16  # below this no face has a readable expression
 
-_BAND_ROWS: Final = 256  # pictures are converted a band at a time, so that no second copy of a large one is made
+_BGR_BYTES: Final = 3  # per pixel
+_BAND_ROWS: Final = 64  # pictures are converted a band at a time, so that no second copy of a large one is made
 # EXIF orientations: 5 to 8 swap rows and columns, then these directions are reversed.
 _FLIPS: Final = {
     1: (), 2: ("right",), 3: ("right", "down"), 4: ("down",), 5: (), 6: ("right",), 7: ("right", "down"), 8: ("down",),
@@ -70,8 +71,7 @@ def decode(data: bytes, limits: ImageLimits, reserve: Callable[[int], None] = la
 
     Raises UndecodableImage, UnsupportedImage, ImageTooLarge, ImageTooSmall or OutOfMemory.
     """
-    encoded = read_header(data, limits.kinds)
-    _check_size(encoded, limits)
+    encoded = _checked_header(data, limits)
     reserve(memory_bytes(encoded, limits))
     try:
         pixels = _DECODERS.get(encoded.kind, _by_pillow)(encoded, limits)
@@ -86,13 +86,30 @@ def decode(data: bytes, limits: ImageLimits, reserve: Callable[[int], None] = la
     return Picture(_upright(pixels, encoded.orientation), width, height)
 
 
+def memory_to_draw_on(data: bytes, limits: ImageLimits, encoder_bytes_per_pixel: int) -> int:
+    """The most memory that it takes to decode an image at full size and then to encode it again. Raises as `decode` does."""
+    encoded = _checked_header(data, limits)
+    whole = replace(limits, target_side_px=limits.max_side_px)
+    drawing = encoded.pixels * (_BGR_BYTES + encoder_bytes_per_pixel)
+    return max(memory_bytes(encoded, whole), drawing + len(encoded.data))
+
+
 def memory_bytes(encoded: Encoded, limits: ImageLimits) -> int:
-    """The most memory that decoding takes beside the file itself, known from its header."""
-    shrinks = _reduction(encoded, limits)
-    decoded = encoded.pixels // _draft(encoded, limits) ** 2
-    reduced = encoded.pixels // shrinks**2
-    # The decoder's own picture; then the reduced one as BGR, and upright. A few megabytes for bands and tables.
-    return decoded * encoded.bytes_per_pixel + encoded.coefficients_bytes + 6 * reduced + len(encoded.data) + 2**22
+    """The most memory that decoding takes, known from the file's header."""
+    draft = _draft(encoded, limits)
+    width, height = -(-encoded.width // draft), -(-encoded.height // draft)
+    decoded, reduced = width * height, width * height // max(1, max(width, height) // limits.target_side_px) ** 2
+    # The decoder's own picture and the one made of it: at full size as BGR, and by the time it is turned the decoder's is
+    # gone; a reduced one also as Pillow has it, and turned. A band in four forms. The file, its copy without metadata, tables.
+    pixels = decoded * encoded.bytes_per_pixel + reduced * (_BGR_BYTES if reduced == decoded else 2 * _BGR_BYTES + 4)
+    bands = 4 * 4 * _BAND_ROWS * width
+    return pixels + bands + encoded.coefficients_bytes + 2 * len(encoded.data) + 2**22
+
+
+def _checked_header(data: bytes, limits: ImageLimits) -> Encoded:
+    encoded = read_header(data, limits.kinds)
+    _check_size(encoded, limits)
+    return encoded
 
 
 def _reduction(encoded: Encoded, limits: ImageLimits) -> int:
@@ -187,7 +204,7 @@ def _shrunk(pixels: npt.NDArray[np.uint8], target_side_px: int) -> BgrImage:
 _DECODERS: Final[dict[Kind, Callable[[Encoded, ImageLimits], BgrImage]]] = {
     "JPEG": _jpeg,
     "WEBP": _webp,
-    "HEIF": _heif,
+    "HEIC": _heif,
     "AVIF": _avif,
 }
 

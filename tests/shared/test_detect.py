@@ -99,10 +99,10 @@ def test_yunet_answers_as_opencv_does_within_a_pixel(
 def test_landmarks_lie_where_they_are_named(yunet_model: Path, picture: np.ndarray) -> None:
     found = open_yunet(yunet_model, 1024).detect(picture, 0.6)[0].landmarks
     assert found is not None
-    right_eye, left_eye, nose, right_mouth, left_mouth = found
+    right_eye, left_eye, nose, mouth_right, mouth_left = found
     assert right_eye[0] < left_eye[0]  # the person's right is on our left
-    assert right_mouth[0] < left_mouth[0]
-    assert (right_eye[1] + left_eye[1]) / 2 < nose[1] < (right_mouth[1] + left_mouth[1]) / 2
+    assert mouth_right[0] < mouth_left[0]
+    assert (right_eye[1] + left_eye[1]) / 2 < nose[1] < (mouth_right[1] + mouth_left[1]) / 2
 
 
 def test_landmarks_say_to_which_side_a_head_is_turned(yunet_model: Path, picture: np.ndarray) -> None:

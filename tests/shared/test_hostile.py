@@ -13,6 +13,7 @@ import pillow_heif
 import pytest
 from PIL import Image
 
+from shared.annotate import ENCODER_BYTES_PER_PIXEL
 from shared.errors import ImageError, UndecodableImage
 from shared.pipeline.decode import ImageLimits, decode
 from tests.conftest import ROOT
@@ -177,43 +178,74 @@ def test_a_file_made_to_cost_time_does_not(name: str) -> None:
 
 
 def flat(kind: str) -> bytes:
-    """A file of a few bytes that decodes to millions of pixels."""
+    """A file of a few bytes that decodes to millions of pixels; "TIFF RGB turned" is one of RGB whose camera was turned."""
+    kind, mode, *turned = kind.split()
     size = (1800, 1200) if kind in ("HEIF", "AVIF") else (4000, 3000)
-    if kind == "JPEG":
-        return encoded(Image.new("RGB", size, "gray"), "JPEG", progressive=True, subsampling=0)
-    if kind == "TIFF":
-        return encoded(Image.new("RGBA", size, "gray"), "TIFF", compression="tiff_deflate")
-    if kind == "GIF":
-        return encoded(Image.new("P", size), "GIF", transparency=0)
+    exif = Image.Exif()
+    exif[0x0112] = 6 if turned else 1
+    options: dict[str, object] = {"exif": exif.tobytes() if kind == "HEIF" else exif}
     if kind == "HEIF":
         pillow_heif.register_heif_opener()
-    mode = "RGB" if kind == "BMP" else "RGBA"
-    return encoded(
-        Image.new(mode, size, (90, 90, 90, 90)[: len(mode)]), kind, **{"WEBP": {"lossless": True}}.get(kind, {})
-    )
+    if kind == "GIF":
+        options = {"transparency": 0}
+    of_kind: dict[str, dict[str, object]] = {
+        "JPEG": {"progressive": mode == "RGB", "subsampling": 0}, "TIFF": {"compression": "tiff_deflate"},
+        "WEBP": {"lossless": True},
+    }  # fmt: skip
+    options |= of_kind.get(kind, {})
+    return encoded(Image.new(mode, size, (90, 90, 90, 90)[: len(mode)] if mode != "P" else 0), kind, **options)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "HEIF", "AVIF"])
-def test_decoding_takes_no_more_memory_than_its_header_told(kind: str) -> None:
-    measure = """
+_PEAK = """
 import sys
 from pathlib import Path
+import numpy as np
+from shared.annotate import encode
 from shared.pipeline.decode import ImageLimits, decode
 
 def peak():
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
-told, data = [], sys.stdin.buffer.read()
-decode(Path("services/api/web/example.jpg").read_bytes(), ImageLimits())
-for side in (1024, 16_384):
+def taken_by(work):
     Path("/proc/self/clear_refs").write_text("5")
     before = peak()
-    decode(data, ImageLimits(target_side_px=side), told.append)
-    print(peak() - before, told.pop())
+    return work(), peak() - before
+
+decode(Path("services/api/web/example.jpg").read_bytes(), ImageLimits())
 """
-    done = subprocess.run([sys.executable, "-c", measure], cwd=ROOT, input=flat(kind), capture_output=True, check=True)
-    sizes = [[int(number) for number in line.split()] for line in done.stdout.splitlines()]
+
+
+def measured(script: str, data: bytes = b"") -> list[list[int]]:
+    """The numbers that a fresh process prints."""
+    command = [sys.executable, "-c", _PEAK + script]
+    done = subprocess.run(command, cwd=ROOT, input=data, capture_output=True, check=True)
+    return [[int(number) for number in line.split()] for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["JPEG RGB turned", "JPEG CMYK", "PNG RGBA", "PNG RGB turned", "WEBP RGBA turned", "GIF P", "TIFF RGBA turned",
+     "BMP RGB", "HEIF RGBA", "HEIF RGB turned", "AVIF RGBA", "AVIF RGB turned"],
+)  # fmt: skip
+def test_decoding_takes_no_more_memory_than_its_header_told(kind: str) -> None:
+    script = """
+told, data = [], sys.stdin.buffer.read()
+for side in (1024, 16_384):
+    print(taken_by(lambda: decode(data, ImageLimits(target_side_px=side), told.append))[1], told.pop())
+"""
+    sizes = measured(script, flat(kind))
     most = max(taken for taken, _ in sizes)  # the second decode may find the memory of the first
     for taken, told in sizes:
         assert taken <= told < 3 * most + 2**25
+
+
+def test_encoding_takes_no_more_memory_than_is_reserved_for_it() -> None:
+    script = """
+noise = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), dtype=np.uint8)
+encode(noise[:64, :64], "png")
+for kind in ("jpeg", "png"):
+    print(taken_by(lambda: encode(noise, kind))[1] // 3_000_000)
+"""
+    for (taken,), kind in zip(measured(script), ("jpeg", "png"), strict=True):
+        assert taken <= ENCODER_BYTES_PER_PIXEL[kind]  # type: ignore[index] # one of the two

@@ -82,7 +82,8 @@ class Guard:
             transport.close()
             return
         unsent = transport.get_write_buffer_size()
-        if unsent == 0 or unsent <= watched.unsent - _PROGRESS_BYTES or watched.unsent == 0:
+        # It grows too when the client has taken what was there, and more of a long answer follows.
+        if unsent == 0 or abs(unsent - watched.unsent) >= _PROGRESS_BYTES or watched.unsent == 0:
             watched.unsent, watched.since = unsent, now
         elif now - watched.since > _STALLED_S:
             transport.abort()

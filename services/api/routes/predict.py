@@ -9,6 +9,7 @@ from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 
 from services.api import replies
+from services.api.counted import CountedResponse
 from services.api.dependencies import service_of
 from services.api.errors import INTERNAL, answer_to, log_fault
 from services.api.faults import PayloadTooLarge
@@ -104,7 +105,7 @@ async def predict_annotated(request: Request, query: Annotated[AnnotateQuery, Qu
         image = await image_of(request, service, held)
         done = await unless_disconnected(request, service.annotate(image, options, kind, query.points))
     request.state.timings_ms = replies.in_ms(done.timings_s)
-    return Response(done.body, media_type=media_type)
+    return CountedResponse(done.body, media_type, service.budget)
 
 
 async def _batch_item(

@@ -5,8 +5,8 @@ from typing import Final, Literal, TypeAlias
 
 from shared.errors import UndecodableImage
 
-Kind: TypeAlias = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF"]
-KINDS: Final[tuple[Kind, ...]] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF")
+Kind: TypeAlias = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIC", "AVIF"]
+KINDS: Final[tuple[Kind, ...]] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIC", "AVIF")
 
 # Blocks of metadata, tables and chunks in one file. A real file has dozens, a long PNG a few thousand; reading each costs
 # microseconds, so this bounds the time that a header can take.

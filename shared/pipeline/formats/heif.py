@@ -11,8 +11,9 @@ from shared.pipeline.formats.exif import orientation_of
 
 def read_heif(data: bytes) -> Encoded:
     """A HEIF file with its size as displayed: the decoder turns the picture itself. Raises what the library raises."""
-    width, height = open_heif(data).size
-    return Encoded("HEIF", data, width, height, bytes_per_pixel=10)
+    file = open_heif(data)
+    width, height = file.size
+    return Encoded("HEIC", data, width, height, bytes_per_pixel=10 if file.has_alpha else 7)
 
 
 def open_heif(data: bytes) -> pillow_heif.HeifFile:
@@ -26,7 +27,8 @@ def open_heif(data: bytes) -> pillow_heif.HeifFile:
 def read_avif(data: bytes) -> Encoded:
     """An AVIF file with its size and orientation. Raises what the library raises."""
     with open_avif(data) as image:
-        return Encoded("AVIF", data, *image.size, orientation_of(image.info.get("exif", b"")), 14)
+        held = 14 if image.mode == "RGBA" else 10
+        return Encoded("AVIF", data, *image.size, orientation_of(image.info.get("exif", b"")), held)
 
 
 def open_avif(data: bytes) -> AvifImagePlugin.AvifImageFile:

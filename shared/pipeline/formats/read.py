@@ -16,11 +16,11 @@ from shared.pipeline.formats.webp import read_webp
 
 _NAMES: Final[dict[Kind, str]] = {
     "JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "GIF": "GIF (first frame)", "BMP": "BMP", "TIFF": "TIFF",
-    "HEIF": "HEIC", "AVIF": "AVIF",
+    "HEIC": "HEIC", "AVIF": "AVIF",
 }  # fmt: skip
 _READERS: Final[dict[Kind, Callable[[bytes], Encoded]]] = {
     "JPEG": read_jpeg, "PNG": read_png, "WEBP": read_webp, "GIF": read_gif, "BMP": read_bmp, "TIFF": read_tiff,
-    "HEIF": read_heif, "AVIF": read_avif,
+    "HEIC": read_heif, "AVIF": read_avif,
 }  # fmt: skip
 _MAGIC: Final[dict[bytes, Kind]] = {
     b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"BM": "BMP", b"II*\0": "TIFF",
@@ -71,7 +71,7 @@ def kind_of(data: bytes) -> Kind | None:
     if data[4:8] == b"ftyp":
         size = min(int.from_bytes(data[:4], "big"), 256)
         brands = {data[8:12], *(data[at : at + 4] for at in range(16, size, 4))}
-        return "AVIF" if brands & _AVIF_BRANDS else "HEIF" if brands & _HEIF_BRANDS else None
+        return "AVIF" if brands & _AVIF_BRANDS else "HEIC" if brands & _HEIF_BRANDS else None
     return next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
 
 

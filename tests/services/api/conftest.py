@@ -20,7 +20,7 @@ def no_socket_left_open() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def service() -> Iterator[Client]:
     """One service for all tests that leave it as they found it."""
-    with running_process(workers=2, detect_side_px=320, max_pending_bytes=100 * MB) as (url, process):
+    with running_process(workers=2, detect_side_px=320, max_pending_bytes=100 * MB, timeout_s=60) as (url, process):
         yield Client(url, process)
 
 

@@ -57,10 +57,19 @@ class Client:
     def predict(self, image: bytes, path: str = "/predict") -> int:
         return self.ask("POST", path, image, Content_Type="image/jpeg")[0]
 
-    def raw(self, data: bytes) -> socket.socket:
-        """A connection that has sent `data`."""
-        connection = socket.create_connection(self.address, timeout=30)
+    def pending(self) -> float:
+        """What the service says of its memory budget, in bytes."""
+        metrics = self.ask("GET", "/metrics")[2].decode()
+        return float(metrics.partition("\nmien_pending_bytes ")[2].split()[0])
+
+    def raw(self, data: bytes, takes: int | None = None) -> socket.socket:
+        """A connection that has sent `data`; its system takes no more than about `takes` bytes until they are read."""
+        connection = socket.socket()
         OPENED.append(connection)
+        connection.settimeout(30)
+        if takes is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, takes)
+        connection.connect(self.address)
         connection.sendall(data)
         return connection
 

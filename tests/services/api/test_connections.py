@@ -58,6 +58,17 @@ def test_an_answer_that_nobody_takes_is_given_up_and_one_that_is_taken_slowly_is
     assert taken == [True, False, False]
 
 
+def test_a_long_answer_that_is_taken_piece_by_piece_is_not_given_up() -> None:
+    """What is unsent is filled up again each time it is nearly gone, so it never becomes less than before."""
+    slow = FakeConnection()
+    guard = watched(slow)
+    assert isinstance(slow.fake, FakeTransport)
+    for second in range(100):
+        slow.fake.unsent = 20_000 + 66_000 - 6000 * (second % 11)
+        guard.look(float(second))
+    assert not slow.fake.aborted
+
+
 def test_a_client_that_reads_a_byte_now_and_then_is_given_up_too() -> None:
     trickling = FakeConnection()
     guard = watched(trickling)

@@ -95,6 +95,28 @@ def test_slow_uploads_reserve_what_has_come(service: Client, jpeg: bytes) -> Non
     assert [service.predict(jpeg) for _ in range(10)] == [200] * 10
 
 
+def test_an_answer_that_is_not_read_counts_in_the_memory() -> None:
+    """A picture of noise is a small JPEG, and several megabytes as the PNG that is asked for."""
+    buffer = io.BytesIO()
+    noise = Image.merge("RGB", [Image.effect_noise((2000, 1500), 90) for _ in range(3)])
+    noise.save(buffer, "JPEG", quality=20, subsampling=0)
+    request = head("/predict/annotated", len(buffer.getvalue()), "Accept: image/png") + buffer.getvalue()
+    limits: dict[str, Any] = {"max_upload_bytes": 2 * MB, "max_pending_bytes": 10 * MB}
+    with running_process(workers=1, detect_side_px=320, **limits) as (url, process):
+        client = Client(url, process)
+        slow = client.raw(request, takes=4096)
+        answer = slow.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 200")
+        size = int(answer.partition(b"content-length: ")[2].split()[0])
+        assert client.pending() >= size > 5 * MB
+        assert problem_of(client.raw(request))["code"] == "overloaded"
+        slow.close()
+        deadline = time.monotonic() + 10 * patience()
+        while client.pending() > 0:
+            assert time.monotonic() < deadline
+        assert client.predict(buffer.getvalue(), "/predict/annotated") == 200
+
+
 def test_headers_have_a_deadline_and_connections_a_number(jpeg: bytes) -> None:
     with running_process(workers=1, detect_side_px=320, max_connections=40) as (url, process):
         client = Client(url, process)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import socket
 import struct
 import threading
 import time
@@ -12,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.conftest import running_process
-from tests.services.api.hostile import HANDSHAKE, MB, OPENED, Client, in_threads, problem_of
+from tests.services.api.hostile import HANDSHAKE, MB, Client, in_threads, problem_of
 
 
 def test_websocket_text_is_refused_by_its_length(service: Client) -> None:
@@ -73,13 +72,8 @@ def test_clients_that_never_read_are_not_written_for(service: Client) -> None:
     with service.watched(grows_by=60 * MB):
         connections = []
         for _ in range(4):
-            connection = socket.socket()
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.settimeout(1)
-            OPENED.append(connection)
-            connection.connect(service.address)
-            connection.sendall("\r\n".join([*HANDSHAKE, "", ""]).encode())
-            connections.append(connection)
+            connections.append(service.raw("\r\n".join([*HANDSHAKE, "", ""]).encode(), takes=4096))
+            connections[-1].settimeout(1)
         ping = b"\x89\xfd" + b"\0" * 4 + b"x" * 125
         for connection in connections:
             with contextlib.suppress(OSError):

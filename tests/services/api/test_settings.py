@@ -83,6 +83,11 @@ def test_metrics_cannot_have_the_service_s_own_port(
     assert "MIEN_METRICS_PORT: it is the service's own port" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("given", ["jpg,HEIC", "JPEG, heif", "HEIC,heif,jpeg"])
+def test_formats_go_by_the_names_that_people_use(given: str, settings: Settings) -> None:
+    assert Settings(formats=given).image_kinds == ("JPEG", "HEIC")
+
+
 def test_origins_that_browsers_send_are_taken(settings: Settings) -> None:
     given = "https://app.example, http://localhost:9000, http://[::1]:8000,*"
     assert len(Settings(allowed_origins=given).origins) == 4

@@ -50,3 +50,14 @@ def test_clients_that_know_no_image_types_can_ask_for_bytes(client: TestClient, 
     response = client.post("/predict/annotated", content=jpeg, headers=headers)
     assert response.headers["content-type"] == "application/octet-stream"
     assert response.content.startswith(b"\xff\xd8\xff")
+
+
+def test_a_phone_photo_of_48_megapixels_is_drawn_on_within_the_default_memory(
+    client: TestClient, scene: Image.Image, encode: Encode
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # as phones are held
+    photo = encode(scene.resize((8064, 6048)).transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=80)
+    response = client.post("/predict/annotated", content=photo, headers=JPEG)
+    assert response.status_code == 200, response.text
+    assert Image.open(io.BytesIO(response.content)).size == (8064, 6048)

@@ -16,6 +16,7 @@ import uvloop
 
 T = TypeVar("T")
 _MAX_CONNECTIONS: Final = 400
+_TICK_S: Final = 0.001  # requests that are due within it are sent together
 _LATE_S: Final = 10.0  # what is not answered so long after the end is lost
 
 
@@ -93,14 +94,20 @@ class _Connection(asyncio.Protocol):
         if len(body) >= length:
             self._end(int(head[9:12]))
 
-    async def send(self, address: tuple[str, int], data: bytes, due_s: float) -> None:
+    def send(self, data: bytes, due_s: float) -> bool:
+        """Whether the request is on its way; where it is not, `open_and_send` sends it."""
         self.busy, self.due_s = True, due_s
         if self._transport is None or self._transport.is_closing():
-            try:
-                await asyncio.get_running_loop().create_connection(lambda: self, *address)
-            except OSError:
-                self._end(0)
-                return
+            return False
+        self._transport.write(data)
+        return True
+
+    async def open_and_send(self, address: tuple[str, int], data: bytes) -> None:
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: self, *address)
+        except OSError:
+            self._end(0)
+            return
         assert self._transport is not None
         self._transport.write(data)
 
@@ -132,12 +139,14 @@ class _Run:
         return len(self._waiting) + sum(connection.busy for connection in self._all)
 
     def ask(self, data: bytes, due_s: float) -> None:
-        if self._idle:
-            task = asyncio.ensure_future(self._idle.pop().send(self._address, data, due_s))
+        if not self._idle:
+            self._waiting.append((data, due_s))
+            return
+        connection = self._idle.pop()
+        if not connection.send(data, due_s):
+            task = asyncio.ensure_future(connection.open_and_send(self._address, data))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        else:
-            self._waiting.append((data, due_s))
 
     def _done(self, connection: _Connection, status: int) -> None:
         if status:
@@ -178,7 +187,7 @@ async def _open(url: str, requests: Sequence[bytes], a_second: float, seconds: f
     started, cpu = time.perf_counter(), time.process_time()
     due = started
     while due < started + seconds:
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        await asyncio.sleep(max(_TICK_S, due - time.perf_counter()))
         while due <= time.perf_counter():
             run.ask(next(sequence), due)
             due += gaps.expovariate(a_second)

@@ -98,12 +98,12 @@ def against_bare(url: str, images: Sequence[bytes], threads: int, seconds: float
     return best
 
 
-def at_rates(url: str, data: bytes, peak: float, seconds: float) -> None:
+def at_rates(url: str, requests: Sequence[bytes], peak: float, seconds: float) -> None:
     """Open loop: requests that come at random times, whatever is answered."""
     print(f"\nopen loop, requests at random times; latency from when each was due; peak {peak:.0f} /s")
     print(f"{'of peak':>8}{'p50':>8}{'p90':>8}{'p99':>8}{'p99.9':>8} ms{'p99/p50':>9}{'refused':>9}{'lost':>6}")
     for share in (0.5, 0.8, 0.95):
-        outcome = open_loop(url, [data], peak * share, seconds)
+        outcome = open_loop(url, requests, peak * share, seconds)
         p50, p90, p99, p999 = outcome.answered_ms(50, 90, 99, 99.9)
         print(
             f"{share:8.0%}{p50:8.1f}{p90:8.1f}{p99:8.1f}{p999:8.1f}   {p99 / p50:9.1f}"
@@ -111,12 +111,12 @@ def at_rates(url: str, data: bytes, peak: float, seconds: float) -> None:
         )
 
 
-def overload(url: str, data: bytes, peak: float, seconds: float) -> None:
+def overload(url: str, requests: Sequence[bytes], peak: float, seconds: float) -> None:
     """More than can be answered, from clients that ignore Retry-After, while another asks /livez."""
     print(f"\noverload: {'offered':>9}{'answered':>10}{'of peak':>9}{'refusal p50':>13}{'p99 ms':>8}{'/livez p99':>12}")
     for times in (2, 10):
         with watching(url) as lives:
-            outcome = open_loop(url, [data], peak * times, seconds)
+            outcome = open_loop(url, requests, peak * times, seconds)
         p50, p99 = percentiles(outcome.refused, 50, 99)
         print(
             f"{'':10}{f'{times} x peak':>9}{len(outcome.answered) / seconds:10.1f}{outcome.a_second / peak:9.2f}"
@@ -145,13 +145,13 @@ def watching(url: str) -> Iterator[list[float]]:
         thread.join()
 
 
-def beside_a_huge_one(url: str, data: bytes, peak: float, seconds: float) -> None:
+def beside_a_huge_one(url: str, requests: Sequence[bytes], peak: float, seconds: float) -> None:
     """Small pictures while one client in the background sends pictures of 24 megapixels without pause."""
     huge = request("/predict", scene_jpeg(6000, 4000))
-    alone = open_loop(url, [data], peak * 0.3, seconds)
+    alone = open_loop(url, requests, peak * 0.3, seconds)
     thread = threading.Thread(target=closed_loop, args=(url, [huge], 1, seconds))
     thread.start()
-    beside = open_loop(url, [data], peak * 0.3, seconds)
+    beside = open_loop(url, requests, peak * 0.3, seconds)
     thread.join()
     (one, one_99), (other, other_99) = alone.answered_ms(50, 99), beside.answered_ms(50, 99)
     print("\nsmall pictures at 30 % of the peak, alone and beside a client that sends 24 megapixels without pause")
@@ -189,10 +189,10 @@ def main() -> None:
     with server() as url:
         closed_loop(url, [request("/predict", images[0])], 4, 1)
         peak = against_bare(url, images, threads, options.seconds)
-        data = request("/predict", images[0])
-        at_rates(url, data, peak, options.seconds)
-        overload(url, data, peak, options.seconds)
-        beside_a_huge_one(url, data, peak, options.seconds)
+        requests = [request("/predict", image) for image in images]
+        at_rates(url, requests, peak, options.seconds)
+        overload(url, requests, peak, options.seconds)
+        beside_a_huge_one(url, requests, peak, options.seconds)
         memory(url, images, options.requests)
 
 

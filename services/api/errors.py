@@ -3,7 +3,6 @@
 Nothing else in the project knows HTTP status codes. A client never gets a traceback.
 """
 
-import json
 import logging
 import re
 import uuid
@@ -14,6 +13,7 @@ from typing import Any, Final
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from services.api.faults import (
@@ -107,12 +107,16 @@ def problem(
     return JSONResponse(content, status, {"X-Request-ID": request_id, **(headers or {})}, MEDIA_TYPE)
 
 
-def raw_problem(status: int, code: str, detail: str) -> bytes:
-    """The same as the bytes of a whole answer, for a connection that has no request yet; it is closed afterwards."""
-    body = json.dumps(_content(status, code, detail, uuid.uuid4().hex)).encode()
-    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {MEDIA_TYPE}\r\n"
+def raw_problem(status: int, code: str, detail: str, request_id: str = "", keep: bool = False) -> bytes:
+    """The same as the bytes of a whole answer, where the application has no part; unless `keep`, it ends the connection."""
+    request_id = request_id or uuid.uuid4().hex
+    body = to_json(_content(status, code, detail, request_id))
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {MEDIA_TYPE}\r\nX-Request-ID: {request_id}\r\n"
+    )
     retry = "Retry-After: 1\r\n" if status == HTTPStatus.SERVICE_UNAVAILABLE else ""
-    return f"{head}{retry}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+    end = "" if keep else "Connection: close\r\n"
+    return f"{head}{retry}Content-Length: {len(body)}\r\n{end}\r\n".encode() + body
 
 
 def problem_of_status(request: Request, status: int, headers: dict[str, str]) -> JSONResponse:

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
+import os
 import re
 import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 from urllib.parse import quote
 
@@ -33,7 +33,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        state["request_id"] = _request_id(Request(scope))
+        state["request_id"] = request_id(scope["headers"])
         status, started = 500, time.perf_counter()
         self._telemetry.in_flight.inc()
 
@@ -61,9 +61,7 @@ class RequestContext:
         self._telemetry.answered(route, method, status, seconds)
         code = state.get("error_code") or ("disconnected" if status == CLIENT_CLOSED_REQUEST else "internal")
         if status >= 400:
-            self._telemetry.errors.labels(code).inc()
-        if code in ("overloaded", "not_ready", "unauthorized", "rate_limited"):
-            self._telemetry.rejected.labels(code).inc()
+            self._telemetry.refused(code)
         if not _logger.isEnabledFor(logging.INFO):
             return
         details = {
@@ -146,7 +144,10 @@ class CatchAll:
             await response(scope, receive, send)
 
 
-def _request_id(request: Request) -> str:
-    """The client's own id if it is valid, a new one otherwise."""
-    given = request.headers.get("x-request-id", "")
-    return given if _VALID_ID.fullmatch(given) else uuid.uuid4().hex
+def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The id of a request with these headers: the client's own if it is valid, a new one otherwise."""
+    for name, value in headers:
+        if name == b"x-request-id":
+            given = str(value, "latin-1")
+            return given if _VALID_ID.fullmatch(given) else os.urandom(16).hex()
+    return os.urandom(16).hex()

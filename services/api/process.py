@@ -71,7 +71,7 @@ class Worker(asyncio.Protocol):
     @property
     def fit(self) -> bool:
         """Running, and without a job."""
-        return self._expected is None and not self._ended and self._process.poll() is None
+        return self._expected is None and not self._ended
 
     @property
     def memory_bytes(self) -> int:
@@ -124,7 +124,10 @@ class Worker(asyncio.Protocol):
 
     def _ask(self, message: object) -> "asyncio.Future[Any]":
         self._expected = answer = self._loop.create_future()
-        self._send(message)
+        if self._ended:  # just now
+            self._fail(WorkerDied(_DIED))
+        else:
+            self._send(message)
         return answer
 
     def _send(self, message: object) -> None:

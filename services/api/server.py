@@ -13,9 +13,11 @@ from typing import Any, Final
 import uvicorn
 
 from services.api.app import create_app
+from services.api.connections.door import Door
 from services.api.connections.guard import Guard
 from services.api.connections.http import HttpConnection
 from services.api.connections.websocket import WebSocketConnection
+from services.api.routes import predict
 from services.api.service import Service
 from services.api.settings import Settings
 
@@ -61,6 +63,7 @@ class Server(uvicorn.Server):
         if not self.started:
             return
         self._guard.budget = self._service.budget
+        self._guard.door = Door(self._service, predict.PATHS)
         if hasattr(signal, "SIGHUP"):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._service.load)
         self._spawn(self._guard.run())

@@ -182,6 +182,17 @@ class Telemetry:
         known[0].inc()
         known[1].observe(seconds)
 
+    def turned_away(self, route: str, status: int, code: str) -> None:
+        """Record one request that was refused before it reached the application."""
+        self.answered(route, "POST", status, 0.0)
+        self.refused(code)
+
+    def refused(self, code: str) -> None:
+        """Record one error, and a rejection if it is one."""
+        self.errors.labels(code).inc()
+        if code in _REJECTIONS:
+            self.rejected.labels(code).inc()
+
     def observe(self, done: Done) -> None:
         """Record one analyzed image, and trace its stages where traces are collected."""
         for stage, seconds in done.timings_s.items():

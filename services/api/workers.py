@@ -72,7 +72,7 @@ class Workers:
     @property
     def waiting(self) -> int:
         """Requests and frames waiting for a worker."""
-        return sum(not turn.done() for queue in self._waiting.values() for turn in queue)
+        return sum(map(len, self._waiting.values()))
 
     async def start(self, assembly: Assembly) -> Ready:
         """Start workers with `assembly`, then let them take over from the current ones.
@@ -90,18 +90,17 @@ class Workers:
                 raise result
         for worker in self._idle:
             worker.kill()
-        self._assembly, self._workers, self._idle = assembly, set(fresh), deque(fresh)
-        self._dispatch()
+        self._assembly, self._workers, self._idle = assembly, set(fresh), deque()
+        for worker in fresh:
+            self._give_back(worker)
         ready = started[0]
         assert not isinstance(ready, BaseException)
         return ready[1]
 
-    def check_room(self) -> None:
-        """Raise Overloaded if a request arriving now would find the queue full."""
-        if self._idle:
-            return
-        waiting = sum(not turn.done() for turn in self._waiting[Lane.REQUESTS])
-        if waiting >= self._queue_size:
+    def check_room(self, ahead: int = 0) -> None:
+        """Raise Overloaded if a request arriving now, after `ahead` others, would find the queue full."""
+        waiting = len(self._waiting[Lane.REQUESTS])
+        if ahead >= len(self._idle) + self._queue_size - waiting:
             raise Overloaded(f"{waiting} images are waiting for {self.count} workers. Try again in a second.")
 
     async def run(self, job: Callable[[], Job], lane: Lane = Lane.REQUESTS) -> Done:
@@ -114,7 +113,9 @@ class Workers:
         if lane is Lane.REQUESTS:
             self.check_room()
         deadline = asyncio.get_running_loop().time() + self._timeout_s
-        worker = self._idle_worker() or await self._turn(lane, deadline)
+        worker = (
+            self._idle.popleft() if self._idle else await self._turn(lane, deadline)
+        )  # nobody waits beside an idle one
         try:
             done = worker.begin(job(), deadline, self._late)
         except BaseException:
@@ -126,15 +127,6 @@ class Workers:
             worker.hurry(done, _ABANDONED_S)
             raise
 
-    def _idle_worker(self) -> Worker | None:
-        """A worker that has nothing to do; then nobody waits for one."""
-        while self._idle:
-            worker = self._idle.popleft()
-            if worker.fit:
-                return worker
-            self._give_back(worker)  # ended while it had nothing to do
-        return None
-
     async def _turn(self, lane: Lane, deadline: float) -> Worker:
         """The worker that becomes free when everyone who came before on this lane has one. Raises TimedOut."""
         loop = asyncio.get_running_loop()
@@ -143,8 +135,10 @@ class Workers:
         too_late = loop.call_at(deadline, self._expire, turn)
         try:
             return await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
+        except (asyncio.CancelledError, TimedOut):
+            if turn in self._waiting[lane]:
+                self._waiting[lane].remove(turn)
+            elif turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._give_back(turn.result())
             raise
         finally:
@@ -160,9 +154,6 @@ class Workers:
     def _dispatch(self) -> None:
         """Give idle workers to those who wait: the lanes in turn, each in the order of arrival."""
         while self._idle:
-            if not self._idle[0].fit:
-                self._give_back(self._idle.popleft())
-                continue
             turn = self._first(next(self._lanes)) or self._first(next(self._lanes))
             if turn is None:
                 return
@@ -209,8 +200,7 @@ class Workers:
                 worker.kill()
                 return
             self._workers.add(worker)
-            self._idle.append(worker)
-            self._dispatch()
+            self._give_back(worker)
             return
 
     def _spawn(self, work: "Coroutine[Any, Any, T]") -> "asyncio.Task[T]":

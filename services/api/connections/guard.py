@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from services.api.budget import Budget
+from services.api.connections.door import Door
 
 SWEEP_S: Final = 1.0
 # A client that does not read its answer, or does not close, is given up after this long.
@@ -40,7 +41,8 @@ class Guard:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.budget = Budget(0)  # the service's, once it is there
+        self.budget = Budget(0)  # the service's, once it is there, and its door
+        self.door: Door | None = None
         self._watched: dict[Connection, _Watched] = {}
 
     @property
@@ -58,9 +60,17 @@ class Guard:
     async def run(self) -> None:
         """Look at all connections periodically."""
         loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            self.look(loop.time())
+        try:
+            while True:
+                await asyncio.sleep(SWEEP_S)
+                self.look(loop.time())
+                self._tell()
+        finally:
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.door is not None:
+            self.door.tell()
 
     def look(self, now: float) -> None:
         """Give up every connection whose client has missed a deadline; `now` is the event loop's time."""

@@ -12,6 +12,8 @@ _MAX_HEADER_BYTES: Final = 8000  # one line; a WebSocket's handshake may not hav
 _MAX_HEAD_BYTES: Final = 32_768
 _HEAD_TIMEOUT_S: Final = 10.0
 _MAX_PIPELINED: Final = 16
+# A client that asks again at once when it was turned away is not read for so long.
+_PAUSE_S: Final = 0.05
 # A body in more pieces than this, each smaller than this, is meant to cost and not to be received.
 _MAX_PIECES: Final = 2000
 _MIN_PIECE_BYTES: Final = 64
@@ -25,7 +27,7 @@ class HttpConnection(HttpToolsProtocol):
         self._guard = guard
         self._refusal: tuple[int, str, str] | None = None
         self._waiting_since: float | None = None  # for the end of a request's head
-        self._head_open = False
+        self._head_open = self._turned_away = False
         self._headers_seen = self._head_bytes = self._named_bytes = self._pieces = self._piece_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
@@ -62,7 +64,7 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse_later(431, f"The request's headers are larger than {_MAX_HEAD_BYTES:,} bytes, the limit.")
 
     def on_message_begin(self) -> None:
-        self._head_open = True
+        self._head_open, self._turned_away = True, False
         self._headers_seen = self._head_bytes = self._named_bytes = self._pieces = self._piece_bytes = 0
         if self._refusal is None:
             super().on_message_begin()
@@ -89,20 +91,49 @@ class HttpConnection(HttpToolsProtocol):
         self._head_open, self._waiting_since = False, None
         if len(self.pipeline) >= _MAX_PIPELINED:
             self._refuse_later(400, f"More than {_MAX_PIPELINED} requests were sent ahead.", "too_many_requests_ahead")
-        if self._refusal is None:
+        if self._refusal is None and not self._is_turned_away():
             super().on_headers_complete()
+
+    def _is_turned_away(self) -> bool:
+        """Whether this request must not come in; then it is answered at once, and what remains of it is not kept."""
+        door, parser = self._guard.door, self.parser
+        if door is None or parser.get_method() != b"POST":
+            return False
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if (
+            busy
+            or self.pipeline
+            or self.expect_100_continue
+            or parser.get_http_version() != "1.1"
+            or not parser.should_keep_alive()
+        ):
+            return False
+        answer = door.refusal(self.url, self.headers)
+        if answer is None:
+            return False
+        self.transport.write(answer)
+        self._turned_away, self._waiting_since = True, self.loop.time()
+        return True
 
     def on_body(self, body: bytes) -> None:
         self._pieces += 1
         self._piece_bytes += len(body)
         if self._pieces > _MAX_PIECES and self._piece_bytes < _MIN_PIECE_BYTES * self._pieces:
             self._refuse_later(400, f"The body comes in pieces of less than {_MIN_PIECE_BYTES} bytes.", "tiny_pieces")
-        if self._refusal is None:
+        if self._refusal is None and not self._turned_away:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._refusal is None:
+        if self._turned_away:
+            self.on_response_complete()
+            self.transport.pause_reading()
+            self.loop.call_later(_PAUSE_S, self._read_on)
+        elif self._refusal is None:
             super().on_message_complete()
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing() and not self.flow.read_paused:
+            self.transport.resume_reading()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -154,3 +154,6 @@ async def _cancel_on_disconnect(request: Request, task: "asyncio.Task[Any]") -> 
     while (await request.receive())["type"] != "http.disconnect":
         pass
     task.cancel()
+
+
+PATHS: Final = tuple(route.path for route in router.routes if isinstance(route, DirectRoute))

@@ -35,9 +35,9 @@ def _run_export(options: argparse.Namespace) -> None:
     temperatures = ", ".join(f"{answer.temperature} ({name})" for name, answer in done.manifest.answers.items())
     print(f"ONNX Runtime differs from Keras by {done.difference:.1e} at most; temperature {temperatures}")
     print(score_table(done.manifest.metrics).as_text())
-    for kind, scores in done.priors.items():
+    for strength, scores in done.priors.items():
         print(
-            f"prior {kind}: accuracy {scores.accuracy:.4f}, mean recall {scores.mean_recall:.4f}, mean of both "
+            f"prior {f'balanced, strength {strength:g}' if strength else 'natural'}: accuracy {scores.accuracy:.4f}, mean recall {scores.mean_recall:.4f}, mean of both "
             f"{(scores.accuracy + scores.mean_recall) / 2:.4f} on the validation split's consensus"
         )
     print(f"default answer {done.manifest.default_answer}, default prior {done.manifest.default_prior.kind}")

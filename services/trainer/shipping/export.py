@@ -27,7 +27,7 @@ from services.trainer.training.predictors import (
     with_default_prior,
 )
 from services.trainer.training.workdir import Workdir, best_epoch
-from shared.answers import AnswerName, PriorName
+from shared.answers import AnswerName
 from shared.atomic import atomic_directory, write_text
 from shared.boxes import CropGeometry, DetectorName
 from shared.emotions import EMOTIONS
@@ -50,7 +50,7 @@ class Exported:
     directory: Path
     difference: float
     manifest: ModelManifest
-    priors: dict[PriorName, Scores]
+    priors: dict[float, Scores]
 
 
 def export(workdir: Path, data: Dataset, geometry: dict[DetectorName, CropGeometry], directory: Path) -> Exported:
@@ -99,9 +99,9 @@ def _run_on(workdir: Path, data: Dataset) -> dict[str, Any]:
     return run
 
 
-def measured(manifest: ModelManifest, predict: Predict, data: Dataset) -> tuple[ModelManifest, dict[PriorName, Scores]]:
+def measured(manifest: ModelManifest, predict: Predict, data: Dataset) -> tuple[ModelManifest, dict[float, Scores]]:
     """`manifest` with the scores of `predict` and its default prior, and the scores by which that was chosen."""
-    priors: dict[PriorName, Scores] = {}
+    priors: dict[float, Scores] = {}
     frequencies = manifest.answers[manifest.default_answer].frequencies
     if frequencies is not None:
         validation = data.split("validation")

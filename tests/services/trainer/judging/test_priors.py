@@ -34,10 +34,11 @@ def said(*happy: float) -> Answers:
 def test_a_rare_emotion_that_is_only_just_missed_asks_for_balance() -> None:
     part = seen(ANGRY, HAPPY, HAPPY)
     scores = prior_scores(said(0.6, 0.9, 0.9), part, SHARES.tolist())
-    assert scores["natural"].accuracy == pytest.approx(2 / 3, abs=1e-4)
-    assert scores["natural"].mean_recall == 0.5
-    assert scores["balanced"].accuracy == 1
-    assert choose_prior(scores).kind == "balanced"
+    assert scores[0].accuracy == pytest.approx(2 / 3, abs=1e-4)
+    assert scores[0].mean_recall == 0.5
+    assert scores[0.5].accuracy == 1
+    chosen = choose_prior(scores)
+    assert (chosen.kind, chosen.strength) == ("balanced", 0.25)
 
 
 def test_where_balance_only_costs_the_prior_stays_natural() -> None:

@@ -30,8 +30,8 @@ _LIVEZ_LIMIT_S = 0.5
 class Soak:
     """Clients in threads, and what they saw."""
 
-    def __init__(self, url: str) -> None:
-        self.url, self.stop = url, threading.Event()
+    def __init__(self, url: str, rest_s: float) -> None:
+        self.url, self.stop, self._rest_s = url, threading.Event(), rest_s
         self.statuses: collections.Counter[str] = collections.Counter()
         self.slowest_livez_s = 0.0
         parts = urlsplit(url)
@@ -48,6 +48,7 @@ class Soak:
         while not self.stop.is_set():
             with contextlib.suppress(OSError, httpx2.HTTPError, ConnectionClosed, TimeoutError):
                 client()
+            self.stop.wait(self._rest_s)
 
     def _post(self, path: str, **request: object) -> None:
         answer = httpx2.post(f"{self.url}{path}", timeout=30, **request)  # type: ignore[arg-type] # as httpx takes it
@@ -101,9 +102,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--interval-s", type=float, default=30)
+    parser.add_argument("--rest-s", type=float, default=0, help="rest of each client between its turns (%(default)s)")
     options = parser.parse_args()
     with server() as url:
-        soak, memory = Soak(url), []
+        soak, memory = Soak(url, options.rest_s), []
         end = time.monotonic() + 60 * options.minutes
         soak.run({soak.photos: 2, soak.forms: 1, soak.film: 2, soak.broken: 1, soak.stalling: 8, soak.livez: 1})
         while time.monotonic() < end:

@@ -172,7 +172,7 @@ def memory(url: str, images: Sequence[bytes], most: int) -> None:
     while answered < most:
         outcome = closed_loop(url, mixed, 4, 5)
         answered += sum(map(len, outcome.by_status.values()))
-        print(f"  after {answered:6} requests {memory_mb(url):6.0f} MB")
+        print(f"  after {answered:6} requests {memory_mb():6.0f} MB")
 
 
 def main() -> None:

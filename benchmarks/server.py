@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -47,9 +47,9 @@ def metric(url: str, name: str, **labels: str) -> float:
     return 0.0
 
 
-def memory_mb(url: str) -> float:
-    """Resident memory of the server and its workers in megabytes."""
-    return (metric(url, "process_resident_memory_bytes") + metric(url, "mien_workers_memory_bytes")) / 1e6
+def memory_mb() -> float:
+    """Memory of this process's servers and their workers in megabytes; what they share counts once (Linux)."""
+    return sum(int(rollup.partition("\nPss:")[2].split()[0]) for rollup in _read("smaps_rollup")) * 1024 / 1e6
 
 
 def server_cpu_s() -> float:
@@ -57,14 +57,24 @@ def server_cpu_s() -> float:
 
     Per answer it is comparable even where other programs use the same cores, as times on the wall are not.
     """
-    parents, spent_s = {}, {}
+    fields = (stat.rpartition(")")[2].split() for stat in _read("stat"))
+    return sum(sum(map(int, field[11:15])) for field in fields) / os.sysconf("SC_CLK_TCK")
+
+
+def _read(name: str) -> Iterator[str]:
+    """What the system says under this name of each of this process's servers and their workers."""
+    for pid in _servers():
+        with suppress(OSError):  # ended just now
+            yield Path(f"/proc/{pid}/{name}").read_text()
+
+
+def _servers() -> set[int]:
+    """The processes that this one has started, and theirs."""
+    parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:  # ended since it was listed
-            continue
-        parents[int(path.parent.name)], spent_s[int(path.parent.name)] = int(fields[1]), sum(map(int, fields[11:15]))
+        with suppress(OSError):  # ended since it was listed
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
     ours = {os.getpid()}
     while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
         ours |= more
-    return sum(spent_s[pid] for pid in ours - {os.getpid()}) / os.sysconf("SC_CLK_TCK")
+    return ours - {os.getpid()}

@@ -110,7 +110,7 @@ def main() -> int:
         soak.run({soak.photos: 2, soak.forms: 1, soak.film: 2, soak.broken: 1, soak.stalling: 8, soak.livez: 1})
         while time.monotonic() < end:
             time.sleep(min(options.interval_s, max(0.0, end - time.monotonic())))
-            memory.append(memory_mb(url))
+            memory.append(memory_mb())
             livez_ms = soak.slowest_livez_s * 1000
             print(
                 f"{soak.statuses.total():9,} answers, {memory[-1]:6.0f} MB, slowest /livez {livez_ms:6.0f} ms",

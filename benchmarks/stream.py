@@ -98,7 +98,7 @@ def many_sessions(url: str, frame: bytes, seconds: float) -> None:
         )
 
     asyncio.run(all_of_them(2))
-    memory = memory_mb(url)
+    memory = memory_mb()
     clients = asyncio.run(all_of_them(seconds))
     answered = np.array([len(client.lags) for client in clients])
     lag = float(np.percentile([value for client in clients for value in client.lags], 95))
@@ -109,7 +109,7 @@ def many_sessions(url: str, frame: bytes, seconds: float) -> None:
     print(f"  each session's share, relative to the mean: {(answered / answered.mean()).round(2).tolist()}")
     print(f"  one frame of every session {turn:7.1f} ms   x1.00")
     print(f"  lag p95                    {lag:7.1f} ms   x{lag / turn:.2f}")
-    print(f"  memory {memory:.0f} MB before, {memory_mb(url):.0f} MB after: x{memory_mb(url) / memory:.2f}")
+    print(f"  memory {memory:.0f} MB before, {memory_mb():.0f} MB after: x{memory_mb() / memory:.2f}")
     print(f"  the server counted {metric(url, 'mien_stream_frames_dropped_total', reason='newer'):.0f} dropped frames")
 
 

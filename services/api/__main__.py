@@ -8,7 +8,8 @@ import sys
 from pydantic import ValidationError
 
 from services.api import logs
-from services.api.server import Server
+from services.api.cpus import available_cpus
+from services.api.launch import launch
 from services.api.settings import PREFIX, Settings, undecodable_settings, unknown_settings
 
 
@@ -33,7 +34,10 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     logs.configure(settings.log_format, settings.log_level)
-    server = Server(settings)
+    launched = [launch() for _ in range(settings.workers or available_cpus())]
+    from services.api.server import Server  # which takes as long as a worker takes to start
+
+    server = Server(settings, launched)
     # uvicorn stops gracefully and then raises the signal again; a graceful stop is a success.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)

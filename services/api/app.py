@@ -10,13 +10,13 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import start_http_server
 
 from services.api import errors, openapi
+from services.api.launch import COMMAND, Launched
 from services.api.middleware import CatchAll, ProblemsOnly, RequestContext
 from services.api.routes import health, metrics, model, page, predict, stream
 from services.api.routes.direct import Shortcut
 from services.api.service import Service
 from services.api.settings import Settings
 from services.api.telemetry import Telemetry
-from services.api.workers import COMMAND
 
 VERSION: Final = "0.2.0"  # of pyproject.toml; a test compares
 _DESCRIPTION: Final = """
@@ -26,10 +26,16 @@ one JSON message with faces that keep their `id`. See `docs/api.md`; the page at
 _UNTRACED: Final = ("/livez", "/readyz", "/healthz", "/metrics", "/web")
 
 
-def create_app(settings: Settings, command: Sequence[str] = COMMAND, wait_for_model: bool = True) -> FastAPI:
+def create_app(
+    settings: Settings,
+    command: Sequence[str] = COMMAND,
+    launched: Sequence[Launched] = (),
+    wait_for_model: bool = True,
+) -> FastAPI:
     """The application. Its model is loaded when it starts, not here.
 
-    `command` starts a worker. With `wait_for_model`, the application has started when the model was loaded or refused.
+    `command` starts a worker; those in `launched` have begun to start. With `wait_for_model`, the application has started
+    when the model was loaded or refused.
     """
     telemetry = Telemetry()
 
@@ -39,7 +45,9 @@ def create_app(settings: Settings, command: Sequence[str] = COMMAND, wait_for_mo
         version=VERSION,
         summary="Facial expressions: an image in, face boxes and seven probabilities out.",
         description=_DESCRIPTION,
-        lifespan=_lifespan(settings, telemetry, command, wait_for_model),
+        lifespan=_lifespan(
+            settings, lambda: Service(settings, telemetry, command, launched), telemetry, wait_for_model
+        ),
         redoc_url=None,
         generate_unique_id_function=openapi.operation_id,
         swagger_ui_parameters={"tryItOutEnabled": True},
@@ -59,13 +67,13 @@ def create_app(settings: Settings, command: Sequence[str] = COMMAND, wait_for_mo
 
 
 def _lifespan(
-    settings: Settings, telemetry: Telemetry, command: Sequence[str], wait_for_model: bool
+    settings: Settings, opened: Callable[[], Service], telemetry: Telemetry, wait_for_model: bool
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """The life of the application: from loading its model to the end of its workers."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.service = service = Service(settings, telemetry, command)
+        app.state.service = service = opened()
         loading = service.load()
         if wait_for_model:
             await loading

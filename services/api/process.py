@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-import os
-import socket
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +11,7 @@ from services.api.budget import Budget
 from services.api.faults import TimedOut, WorkerDied, WorkerFault
 from services.api.framing import Incoming, framed
 from services.api.jobs import Assembly, Done, Failed, Fault, Job, Ready, Refused, Reserve
+from services.api.launch import Launched
 from shared.errors import ModelError
 
 _DIED: Final = "The worker process ended while it worked on this image."
@@ -35,25 +34,16 @@ class Worker(asyncio.Protocol):
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], assembly: Assembly, budget: Budget, freed: Callable[["Worker"], None]
+        cls, launched: Launched, assembly: Assembly, budget: Budget, freed: Callable[["Worker"], None]
     ) -> tuple["Worker", Ready]:
         """A worker that has verified its model. Raises ModelError with the reason if it cannot.
 
         `freed` is called with it whenever it has ended a job, and when it has ended itself.
         """
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(  # noqa: S603 # our own program
-                [*command, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the service, which lets work finish
-            )
-        worker = cls(process, budget)
+        worker = cls(launched.process, budget)
         answer: Any = None
         try:
-            await worker._loop.create_connection(lambda: worker, sock=ours)
+            await worker._loop.create_connection(lambda: worker, sock=launched.socket)
             answer = await worker._ask(assembly)
         except WorkerDied as error:
             raise ModelError("A worker process ended while it loaded the model.") from error
@@ -75,11 +65,12 @@ class Worker(asyncio.Protocol):
 
     @property
     def memory_bytes(self) -> int:
+        """What it adds to the memory of the system (Linux): of what it shares with others, its part."""
         try:
-            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
-        except (OSError, ValueError):
+            status = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text()
+            return int(status.partition("\nPss:")[2].split()[0]) * 1024
+        except (OSError, ValueError, IndexError):
             return 0
-        return pages * os.sysconf("SC_PAGE_SIZE")
 
     def begin(self, job: Job, deadline: float, timed_out: Callable[[], TimedOut]) -> "asyncio.Future[Done]":
         """Begin `job`; the future has its result, or raises what the job raised, WorkerDied, or TimedOut.

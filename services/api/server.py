@@ -7,7 +7,7 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 import uvicorn
@@ -17,6 +17,7 @@ from services.api.connections.door import Door
 from services.api.connections.guard import Guard
 from services.api.connections.http import HttpConnection
 from services.api.connections.websocket import WebSocketConnection
+from services.api.launch import Launched
 from services.api.routes import predict
 from services.api.service import Service
 from services.api.settings import Settings
@@ -29,8 +30,9 @@ _REQUESTS_END_TIMEOUT_S: Final = 20  # a stalled client must not keep the proces
 class Server(uvicorn.Server):
     """Serves the application of `settings`."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._app = create_app(settings, wait_for_model=False)
+    def __init__(self, settings: Settings, launched: Sequence[Launched]) -> None:
+        """`launched`: workers that have begun to start."""
+        self._app = create_app(settings, launched=launched, wait_for_model=False)
         self._settings = settings
         self._tasks: set[asyncio.Task[None]] = set()
         super().__init__(

@@ -14,11 +14,12 @@ from services.api.budget import Budget
 from services.api.cpus import available_cpus
 from services.api.faults import NotReady
 from services.api.jobs import Assembly, Done, Job, Ready
+from services.api.launch import COMMAND, Launched
 from services.api.rates import Rates
 from services.api.schemas import PredictQuery, prior_of
 from services.api.settings import Settings
 from services.api.telemetry import Telemetry
-from services.api.workers import COMMAND, Lane, Workers
+from services.api.workers import Lane, Workers
 from shared.analyzer import Analysis, Options
 from shared.annotate import ImageKind
 from shared.answers import Prior
@@ -49,6 +50,7 @@ class Service:
     settings: Settings
     telemetry: Telemetry
     command: Sequence[str] = COMMAND
+    launched: Sequence[Launched] = ()  # workers that have begun to start
     budget: Budget = field(init=False)
     workers: Workers = field(init=False)
     rates: Rates = field(init=False)
@@ -68,7 +70,7 @@ class Service:
         settings = self.settings
         self.budget = Budget(settings.max_pending_bytes)
         count = settings.workers or available_cpus()
-        self.workers = Workers(count, settings.queue_size, settings.timeout_s, self.budget, self.command)
+        self.workers = Workers(count, settings.queue_size, settings.timeout_s, self.budget, self.command, self.launched)
         self.rates, self.keys = Rates(settings.rate_limit), settings.keys
         self.telemetry.watch(self.workers, self.budget)
 

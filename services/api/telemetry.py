@@ -53,6 +53,7 @@ class Telemetry:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         Info("mien_build", "What this process runs on.", registry=registry).info({"python": platform.python_version()})
+        self._traced: bool | None = None  # whether anyone collects traces; known when the application has started
         self._http()
         self._images()
         self._streams()
@@ -150,7 +151,9 @@ class Telemetry:
             "mien_workers_replaced", "Workers killed at a deadline or ended, and replaced.", registry=self.registry
         )
         self.workers_memory = Gauge(
-            "mien_workers_memory_bytes", "Resident memory of the worker processes together.", registry=self.registry
+            "mien_workers_memory_bytes",
+            "Memory of the worker processes together; what they share counts once.",
+            registry=self.registry,
         )
         self.memory_used = Gauge(
             "mien_pending_bytes", "Memory held by uploads, frames and decoding.", registry=self.registry
@@ -203,13 +206,14 @@ class Telemetry:
         for emotion, probability in done.tops:
             self._by_emotion[emotion].inc()
             self.top_probability.observe(probability)
-        _trace(done.timings_s)
+        if self._traced is None:
+            self._traced = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+        if self._traced:
+            _trace(done.timings_s)
 
 
 def _trace(timings_s: dict[str, float]) -> None:
     """A span per stage, below the request's. The stages ran one after another and have just ended."""
-    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):  # nobody collects
-        return
     tracer = trace.get_tracer("mien")
     at_ns = time.time_ns() - round(sum(timings_s.values()) * 1e9)
     for stage, seconds in timings_s.items():

@@ -7,8 +7,10 @@ FD is a socket to the service; jobs.py has the messages.
 
 import binascii
 import contextlib
+import ctypes
 import os
 import resource
+import select
 import socket
 import sys
 import traceback
@@ -31,6 +33,7 @@ from shared.errors import ImageTooLarge, MienError, OutOfMemory
 from shared.pipeline.decode import decode, memory_to_draw_on
 
 _PIECE_BYTES: Final = 262_144  # read at once
+_REST_MS: Final = 1000  # without work
 _MARGIN_BYTES: Final = 200_000_000  # for ONNX Runtime's arenas and threads' stacks, which grow with the pictures
 
 
@@ -39,9 +42,13 @@ class Channel:
 
     def __init__(self, descriptor: int) -> None:
         self._socket, self._incoming = socket.socket(fileno=descriptor), Incoming()
+        self._waiting = select.poll()
+        self._waiting.register(descriptor, select.POLLIN)
 
     def receive(self) -> Any:
         """The next message. Raises EOFError when the service has closed the socket, or ConnectionError."""
+        if not self._waiting.poll(_REST_MS):
+            give_memory_back()
         while piece := self._socket.recv(_PIECE_BYTES):
             for message in self._incoming.feed(piece):
                 return message
@@ -140,6 +147,12 @@ def open_and_check(assembly: Assembly) -> tuple[Analyzer | None, Ready | Refused
     except Exception as error:  # libraries raise many types on broken files
         return None, Refused(f"The model cannot be loaded: {error!r}", traceback.format_exc())
     return analyzer, Ready(analyzer.model, analyzer.manifest)
+
+
+def give_memory_back() -> None:
+    """Return what large pictures have left behind to the system."""
+    with contextlib.suppress(AttributeError, OSError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def bound_memory(more: int) -> None:

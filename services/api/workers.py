@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import sys
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum
@@ -14,11 +13,11 @@ from typing import Any, Final, TypeVar
 from services.api.budget import Budget
 from services.api.faults import NotReady, Overloaded, TimedOut
 from services.api.jobs import Assembly, Done, Job, Ready
+from services.api.launch import COMMAND, Launched, launch
 from services.api.process import Worker
 from shared.errors import ModelError
 
 T = TypeVar("T")
-COMMAND: Final = (sys.executable, "-m", "services.api.worker")
 _CGROUP: Final = Path("/sys/fs/cgroup")
 # Work of a client that has left runs on for this long: killing a worker costs about as much.
 _ABANDONED_S: Final = 1.0
@@ -41,10 +40,17 @@ class Workers:
     """
 
     def __init__(
-        self, count: int, queue_size: int, timeout_s: float, budget: Budget, command: Sequence[str] = COMMAND
+        self,
+        count: int,
+        queue_size: int,
+        timeout_s: float,
+        budget: Budget,
+        command: Sequence[str] = COMMAND,
+        launched: Sequence[Launched] = (),
     ) -> None:
+        """`command` starts a worker; those in `launched` have begun to start already."""
         self.count, self._queue_size, self._timeout_s = count, queue_size, timeout_s
-        self._budget, self._command = budget, command
+        self._budget, self._command, self._launched = budget, command, list(launched)
         self._assembly: Assembly
         self._workers: set[Worker] = set()  # all that are to stay; one that is killed or superseded is not among them
         self._idle: deque[Worker] = deque()
@@ -66,7 +72,7 @@ class Workers:
 
     @property
     def memory_bytes(self) -> int:
-        """Resident memory of the worker processes together, as the system counts it (Linux)."""
+        """Memory of the worker processes together (Linux); what they share counts once."""
         return sum(worker.memory_bytes for worker in self._workers)
 
     @property
@@ -79,23 +85,22 @@ class Workers:
 
         Raises ModelError if one of them cannot start; the current ones stay.
         """
-        started = await asyncio.gather(
-            *(self._start_worker(assembly) for _ in range(self.count)), return_exceptions=True
-        )
-        fresh = [result[0] for result in started if not isinstance(result, BaseException)]
-        for result in started:
-            if isinstance(result, BaseException):
-                for worker in fresh:
-                    worker.kill()
-                raise result
+        starting = [self._spawn(self._start_worker(assembly)) for _ in range(self.count)]
+        try:
+            await asyncio.wait(starting)
+            started = [task.result() for task in starting]
+        except BaseException:
+            for task in starting:
+                task.cancel()
+                task.add_done_callback(_kill_started)
+            raise
         for worker in self._idle:
             worker.kill()
+        fresh = [worker for worker, _ in started]
         self._assembly, self._workers, self._idle = assembly, set(fresh), deque()
         for worker in fresh:
             self._give_back(worker)
-        ready = started[0]
-        assert not isinstance(ready, BaseException)
-        return ready[1]
+        return started[0][1]
 
     def check_room(self, ahead: int = 0) -> None:
         """Raise Overloaded if a request arriving now, after `ahead` others, would find the queue full."""
@@ -113,9 +118,8 @@ class Workers:
         if lane is Lane.REQUESTS:
             self.check_room()
         deadline = asyncio.get_running_loop().time() + self._timeout_s
-        worker = (
-            self._idle.popleft() if self._idle else await self._turn(lane, deadline)
-        )  # nobody waits beside an idle one
+        # While a worker is idle, nobody waits for one.
+        worker = self._idle.popleft() if self._idle else await self._turn(lane, deadline)
         try:
             done = worker.begin(job(), deadline, self._late)
         except BaseException:
@@ -183,7 +187,8 @@ class Workers:
             self._spawn(self._add_worker(self._assembly))
 
     async def _start_worker(self, assembly: Assembly) -> tuple[Worker, Ready]:
-        return await Worker.start(self._command, assembly, self._budget, self._give_back)
+        launched = self._launched.pop() if self._launched else launch(self._command)
+        return await Worker.start(launched, assembly, self._budget, self._give_back)
 
     async def _add_worker(self, assembly: Assembly) -> None:
         """Start one more worker, trying until it runs or another model is served."""
@@ -219,3 +224,9 @@ class Workers:
         await asyncio.gather(*tasks, return_exceptions=True)
         for worker in workers:
             worker.kill()
+
+
+def _kill_started(starting: "asyncio.Task[tuple[Worker, Ready]]") -> None:
+    """Kill a worker that started although the others did not; the task has cleaned up after any other end."""
+    if not starting.cancelled() and starting.exception() is None:
+        starting.result()[0].kill()

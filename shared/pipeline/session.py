@@ -39,6 +39,8 @@ def open_session(
     options.inter_op_num_threads = 1
     # Pictures differ in size, and ONNX Runtime would keep a plan of its memory for each size that it has seen.
     options.enable_mem_pattern = False
+    # Nor does it keep the memory of the largest one for itself: that takes up to 2 % more time, and a tenth less memory.
+    options.enable_cpu_mem_arena = False
     options.log_severity_level = _ERRORS_ONLY
     try:
         session = onnxruntime.InferenceSession(model, options, providers=wanted)

@@ -104,6 +104,7 @@ class HttpConnection(HttpToolsProtocol):
             busy
             or self.pipeline
             or self.expect_100_continue
+            or parser.should_upgrade()
             or parser.get_http_version() != "1.1"
             or not parser.should_keep_alive()
         ):

@@ -16,11 +16,13 @@ from shared.manifest import ModelManifest
 from shared.pipeline.classify import FaceClassifier, Probabilities
 from shared.pipeline.crop import crop, crop_upright, square_around
 from shared.pipeline.decode import GreyImage, ImageLimits, Picture, decode
-from shared.pipeline.detect import Detection, Detector
+from shared.pipeline.detect import Detection, Detector, min_face_share
 from shared.pipeline.preprocess import to_face, to_input, whole_as_face
 
 # Below this, turning a face upright spoils as many answers as it saves (docs/adr/0007).
 UPRIGHT_ABOVE_DEG: Final = 15.0
+# Smaller faces show too little to be read, and looking for them costs time. Zero looks for the smallest of all.
+MIN_FACE_PX: Final = 20.0
 STAGES: Final = ("decode", "detect", "crop", "classify")
 
 
@@ -31,7 +33,9 @@ class Options:
     detect: bool = True
     max_faces: int = 32
     min_confidence: float = 0.6
-    min_face: float = 0.0  # smallest face looked for: below 1 a share of the picture's shorter side, else pixels
+    min_face: float = (
+        MIN_FACE_PX  # smallest face looked for: below 1 a share of the picture's shorter side, else pixels
+    )
     answer: AnswerName | None = None  # the model's default
     prior: Prior | None = None  # that of the answer
 
@@ -135,7 +139,9 @@ class Analyzer:
         """The faces of a picture; None stands for the whole picture, treated as one face."""
         if not options.detect:
             return [None]
-        found = self.detector.detect(picture.pixels, options.min_confidence, _share(options.min_face, picture))
+        found = self.detector.detect(
+            picture.pixels, options.min_confidence, min_face_share(options.min_face, picture.width, picture.height)
+        )
         # By the boxes in the answer: the part of a face beyond the border does not count.
         found = sorted(found, key=lambda one: _area(_displayed(one.box, picture)), reverse=True)
         return found[: options.max_faces]
@@ -178,11 +184,6 @@ def _face(
     if points is not None:
         points = tuple((x * picture.scale, y * picture.scale) for x, y in points)  # type: ignore[assignment] # five
     return Face(_displayed(detection.box, picture), detection.confidence, values, read, points)
-
-
-def _share(min_face: float, picture: Picture) -> float:
-    """The smallest face looked for as a share of the picture's shorter side."""
-    return min_face if min_face < 1 else min(1.0, min_face / min(picture.width, picture.height))
 
 
 def _area(box: PixelBox) -> int:

@@ -135,7 +135,7 @@ class Settings(BaseSettings):
         0.6, description="Minimum confidence of a detected face, 0 to 1; a request may set its own."
     )
     min_face: Annotated[float, Field(ge=0, le=65_535)] = Field(
-        0,
+        20,
         description="Smallest face to look for: below 1 a share of the picture's shorter side, otherwise pixels; larger is faster, 0 searches at MIEN_DETECT_SIDE_PX. A request may set its own.",
     )
 

@@ -10,7 +10,7 @@ from services.batch.errors import OutputError
 from services.batch.films import Span
 from services.batch.plan import FACES, PLAN, SHARDS
 from services.batch.storage import Output
-from shared.analyzer import Analyzer, Options
+from shared.analyzer import MIN_FACE_PX, Analyzer, Options
 from shared.answers import AnswerName, Prior
 from shared.assembly import DETECT_SIDE_PX, MIEN_DETECTOR, YUNET_MODEL, DetectorChoice, DetectorFiles, open_analyzer
 from shared.manifest import MODEL_FILE, sha256_of
@@ -33,7 +33,7 @@ class Job:
     flip: bool = False
     max_faces: int = 32
     min_confidence: float = 0.6
-    min_face: float = 0.0
+    min_face: float = MIN_FACE_PX
     answer: AnswerName | None = None
     prior: Prior | None = None
     every_s: float | None = None

@@ -94,6 +94,11 @@ class HaarDetector:
         return self._own.cascade
 
 
+def min_face_share(min_face: float, width: int, height: int) -> float:
+    """The smallest face looked for, in pixels or below 1 a share, as a share of the picture's shorter side."""
+    return min_face if min_face < 1 else min(1.0, min_face / min(width, height))
+
+
 def shrink(
     image: BgrImage, max_side_px: int, min_face: float = 0.0, least_face_px: float = 0.0
 ) -> tuple[BgrImage, float]:
@@ -107,8 +112,15 @@ def shrink(
         scale = min(scale, least_face_px / (min_face * min(image.shape[:2])))
     if scale == 1.0:
         return image, 1.0
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), scale
+    return resized(image, (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))), scale
+
+
+def resized(image: BgrImage, size: tuple[int, int]) -> BgrImage:
+    """A smaller copy of (width, height): halved while it is twice as large or more, then interpolated, which is fast."""
+    while image.shape[1] >= 2 * size[0] and image.shape[0] >= 2 * size[1]:
+        half = (image.shape[1] // 2, image.shape[0] // 2)
+        image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _haar_confidence(stage_weight: float) -> float:

@@ -1,11 +1,5 @@
-"""Our own face detector, run by ONNX Runtime: a close look for small faces, and one or two from afar for large ones.
+"""Our own face detector, run by ONNX Runtime: a look, and a glance from afar for large faces."""
 
-The network was taught on scenes of 256 pixels and is best at faces of up to half of that. Copies of the picture, down to 96
-pixels, show it the larger ones and cost a tenth to a third more; grey around the last copy gives a face that fills the
-picture the room that it needs.
-"""
-
-import math
 from pathlib import Path
 from typing import Final
 
@@ -22,14 +16,14 @@ from shared.pipeline.detect import Detection, shrink
 from shared.pipeline.session import Session, open_session
 from shared.pipeline.single_shot import INPUT, OUTPUTS, STRIDES, Rows, as_detections, search, without_doubles
 
-_MOST_PX: Final = 128  # larger faces are left to the next look…
-_LEAST_FROM_AFAR_PX: Final = 20  # …which leaves smaller ones to the look before it
-_STEP: Final = 4.0  # at most, from one look to the next
-_GLANCE_PX: Final = 96  # the longer side of the last look…
+# The network is best at faces of up to a few hundred pixels. A small copy of the picture shows it the larger ones, with grey
+# around it, which gives a face that fills the picture the room that it needs; that costs as much as 160x160 pixels.
+_GLANCE_PX: Final = 96  # the longer side of the copy…
 _FRAME_PX: Final = 32  # …and the grey around it
+_LEAST_FROM_AFAR_PX: Final = 20  # of the copy: smaller faces are left to the first look
+_ACROSS_AND_DOWN: Final = (1, 2, *range(5, 15))
 _MOSTLY: Final = 0.7  # the share of a box's area that must lie in the other for it to be a part
 _PART: Final = 1 / 9  # of the other's area: a smaller box may be a real face, in front of a body taken for a face
-_ACROSS_AND_DOWN: Final = (1, 2, *range(5, 15))
 
 
 def open_mien(directory: Path, max_side_px: int) -> "MienDetector":
@@ -49,7 +43,7 @@ def open_mien(directory: Path, max_side_px: int) -> "MienDetector":
 
 
 class MienDetector:
-    """Several looks through one network."""
+    """One network, and two looks at each picture."""
 
     name: DetectorName = "mien"
 
@@ -62,32 +56,19 @@ class MienDetector:
 
     def detect(self, image: BgrImage, min_confidence: float, min_face: float = 0.0) -> list[Detection]:
         small, scale = shrink(image, self._max_side_px, min_face, self._least_face_px)
-        looks = [self._look(small, side, min_confidence) for side in _looks(max(small.shape[:2]))]
-        rows = _without_parts(without_doubles(np.concatenate(looks)))
+        found = [search(self._session, small, min_confidence), self._glance(small, min_confidence)]
+        rows = _without_parts(without_doubles(np.concatenate(found)))
         rows[:, 1:] /= scale
         return as_detections(rows)
 
-    def _look(self, image: BgrImage, side_px: int, min_confidence: float) -> Rows:
-        """The faces that a copy of `side_px` shows at the sizes that the network knows, in pixels of `image`."""
-        near, last = side_px >= max(image.shape[:2]), side_px <= _GLANCE_PX
-        copy, scale = shrink(image, side_px)
-        if last:
-            copy = np.asarray(framed(copy, _FRAME_PX), np.uint8)
-        rows = search(self._session, copy, min_confidence)
-        if last:
-            rows[:, _ACROSS_AND_DOWN] -= _FRAME_PX
-        sizes = np.sqrt(rows[:, 3] * rows[:, 4])
-        rows = rows[(near | (sizes >= _LEAST_FROM_AFAR_PX)) & (last | (sizes <= _MOST_PX))]
+    def _glance(self, image: BgrImage, min_confidence: float) -> Rows:
+        """The larger faces, in pixels of `image`."""
+        copy, scale = shrink(image, _GLANCE_PX)
+        rows = search(self._session, np.asarray(framed(copy, _FRAME_PX), np.uint8), min_confidence)
+        rows[:, _ACROSS_AND_DOWN] -= _FRAME_PX
+        rows = rows[np.sqrt(rows[:, 3] * rows[:, 4]) >= _LEAST_FROM_AFAR_PX]
         rows[:, 1:] /= scale
         return np.asarray(rows, np.float32)
-
-
-def _looks(side_px: int) -> list[int]:
-    """The longer sides at which a picture is searched: its own, then as few smaller ones as leave no size out."""
-    steps = math.ceil(math.log(max(side_px / _GLANCE_PX, 1)) / math.log(_STEP))
-    return [round(_GLANCE_PX * (side_px / _GLANCE_PX) ** (step / max(steps, 1))) for step in range(steps, 0, -1)] + [
-        min(side_px, _GLANCE_PX)
-    ]
 
 
 def _without_parts(rows: Rows) -> Rows:

@@ -78,15 +78,16 @@ def _rows(outputs: Any, width: int, min_confidence: float) -> Rows:
     found = []
     for number, stride in enumerate(STRIDES):
         cls, obj, bbox, kps = (output[0] for output in outputs[4 * number : 4 * number + 4])
-        confidence = np.sqrt(np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1))
-        cells = np.flatnonzero(confidence >= min_confidence)
+        certain = cls[:, 0] * obj[:, 0]
+        cells = np.flatnonzero(certain >= min_confidence**2)
         if not len(cells):
             continue
+        confidence = np.sqrt(np.clip(certain[cells], 0, 1))
         corner = np.stack([cells % (width // stride), cells // (width // stride)], axis=1).astype(np.float32)
         size = np.exp(bbox[cells, 2:]) * stride
         centre = (corner + bbox[cells, :2]) * stride
         points = (kps[cells].reshape(-1, 5, 2) + corner[:, np.newaxis]) * stride
-        found.append(np.hstack([confidence[cells, np.newaxis], centre - size / 2, size, points.reshape(-1, 10)]))
+        found.append(np.hstack([confidence[:, np.newaxis], centre - size / 2, size, points.reshape(-1, 10)]))
     rows = np.concatenate(found) if found else np.empty((0, 15), np.float32)
     return rows[np.isfinite(rows).all(axis=1)]
 

@@ -178,11 +178,11 @@ def by_min_face(detector: Detector, sources: Sources, pictures: int = 12) -> dic
 
 
 def _people(sources: Sources) -> list[int]:
-    return [int(n) for n in sources.of("people", held_out=True) if len(sources[int(n)].faces) == 1]
+    return [int(n) for n in sources.of("people", "evaluation") if len(sources[int(n)].faces) == 1]
 
 
 def _without_people(sources: Sources) -> list[int]:
-    return [int(n) for n in sources.of("scenes", held_out=True) if len(sources[int(n)].faces) == 0]
+    return [int(n) for n in sources.of("scenes", "evaluation") if len(sources[int(n)].faces) == 0]
 
 
 def _scene(sources: Sources, rng: np.random.Generator, size: tuple[int, int]) -> Scene:

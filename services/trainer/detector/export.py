@@ -80,7 +80,7 @@ def _trained(workdir: Path) -> tuple[dict[str, Any], list[dict[str, Any]], keras
 
 
 def _check_parity(model: keras.Model, graph: onnx.ModelProto, sources: Sources, side: int) -> None:
-    picture = Composer(sources, side, held_out=True).scene(np.random.default_rng(0)).pixels.astype(np.float32)
+    picture = Composer(sources, side, "calibration").scene(np.random.default_rng(0)).pixels.astype(np.float32)
     ours = np.asarray(model.predict_on_batch(picture[np.newaxis]))[0]
     session = open_session(graph.SerializeToString(), threads=1)
     theirs = session.run(OUTPUTS, {INPUT: picture.transpose(2, 0, 1)[np.newaxis]})

@@ -10,13 +10,25 @@ import numpy as np
 
 from services.trainer.detector import evaluate
 from services.trainer.detector.sources import Sources
+from shared.analyzer import MIN_FACE_PX
 from shared.atomic import write_text
 from shared.boxes import Box, DetectorName
 from shared.pipeline.decode import BgrImage
-from shared.pipeline.detect import Detection, Detector, largest_first, shrink
+from shared.pipeline.detect import Detection, Detector, largest_first, min_face_share, shrink
 
 BASELINE: Final = "yunet_opencv"
 Figures = dict[str, Any]
+
+
+class AsServed:
+    """A detector as the service asks it: for faces of at least MIN_FACE_PX, unless told otherwise."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector, self.name = detector, detector.name
+
+    def detect(self, image: BgrImage, min_confidence: float, min_face: float = MIN_FACE_PX) -> list[Detection]:
+        height, width = image.shape[:2]
+        return self._detector.detect(image, min_confidence, min_face_share(min_face, width, height))
 
 
 class YuNetThroughOpenCV:
@@ -47,6 +59,7 @@ def judge(
 ) -> Figures:
     """Every figure of the card, each passed to `report` once measured; the detectors in `timed` are only timed."""
     found: Figures = {}
+    detectors = {name: AsServed(detector) for name, detector in detectors.items()}
 
     def keep(name: str, value: Any) -> None:
         found[name] = value

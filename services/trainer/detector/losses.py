@@ -7,7 +7,7 @@ from keras import ops
 
 GAMMA: Final = 1.5
 BOX_WEIGHT: Final = 2.0
-POINTS_WEIGHT: Final = 4.0
+POINTS_WEIGHT: Final = 12.0
 SMOOTH: Final = 0.1  # of the face's side: below it the distance of points counts by its square
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from services.trainer.detector.degrade import degrade
 from services.trainer.detector.pieces import Placement, Scene, mirrored, paste
-from services.trainer.detector.sources import Kind, Source, Sources
+from services.trainer.detector.sources import Kind, Source, Sources, Split
 from shared.pipeline.decode import BgrImage
 
 Rng = np.random.Generator
@@ -25,14 +25,15 @@ class Composer:
 
     sources: Sources
     side: int
-    held_out: bool = False
+    split: Split = "training"
     hard: npt.NDArray[np.float64] | None = None  # how often each picture of "scenes" is drawn, once mined
 
     def scene(self, rng: Rng) -> Scene:
         """A scene with its faces; those smaller than 9 pixels are to be ignored."""
-        make = (self._photo, self._collage, self._grid, self._place)[rng.choice(4, p=(0.33, 0.3, 0.22, 0.15))]
+        kinds = (self._photo, self._collage, self._grid, self._place, self._close_up)
+        make = kinds[rng.choice(5, p=(0.32, 0.25, 0.14, 0.13, 0.16))]
         scene = make(rng)
-        if rng.random() < 0.25:
+        if rng.random() < 0.1:
             _see_from_afar(scene, rng)
         elif rng.random() < 0.15:
             self._fill_up(scene, rng)
@@ -45,9 +46,9 @@ class Composer:
     def _photo(self, rng: Rng) -> Scene:
         """One photo of a person, as close as its face allows, over the whole picture or most of it."""
         scene = self._background(rng)
-        source = self._draw("people" if rng.random() < 0.8 else "faces", rng)
+        source = self._draw("people" if rng.random() < 0.65 else "faces", rng)
         to = tuple(rng.uniform(0.15, 0.85, 2) * self.side)
-        self._put(scene, source, _log_uniform(rng, 0.12, 1.3) * self.side, to, rng)
+        self._put(scene, source, _log_uniform(rng, 0.15, 1.3) * self.side, to, rng)
         for _ in range(int(rng.integers(0, 5))):
             self._put_anywhere(scene, rng, (10, 60))
         return scene
@@ -84,6 +85,17 @@ class Composer:
         if rng.random() < 0.5:
             for _ in range(int(rng.integers(1, 6))):
                 self._put_anywhere(scene, rng, (LEAST_FACE_PX, 48))
+        return scene
+
+    def _close_up(self, rng: Rng) -> Scene:
+        """One picture, as large as the scene or smaller: in a corner and black beside it, or with grey around it."""
+        afar = rng.random() < 0.5
+        scene = Scene(np.full((self.side, self.side, 3), MID_GREY if afar else 0, np.uint8))
+        source = self._draw("people" if rng.random() < 0.4 else "faces", rng)
+        height, width = source.pixels.shape[:2]
+        scale = _log_uniform(rng, 0.3, 1.0) * self.side / max(height, width)
+        middle = (width / 2, height / 2), (self.side / 2, self.side / 2)
+        paste(scene, source, Placement(*middle, scale) if afar else Placement((0, 0), (0, 0), scale))
         return scene
 
     def _fill_up(self, scene: Scene, rng: Rng) -> None:
@@ -146,8 +158,8 @@ class Composer:
         paste(scene, Source(patch, source.faces[:0], moved), place)
 
     def _draw(self, kind: Kind, rng: Rng) -> Source:
-        numbers = self.sources.of(kind, self.held_out)
-        chance = self.hard if kind == "scenes" and not self.held_out else None
+        numbers = self.sources.of(kind, self.split)
+        chance = self.hard if kind == "scenes" and self.split == "training" else None
         source = self.sources[int(rng.choice(numbers, p=chance))]
         if kind == "scenes":
             source = _as_place(source)

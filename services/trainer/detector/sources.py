@@ -16,8 +16,10 @@ INDEX_FILE: Final = "index.npz"
 REPORT_FILE: Final = "report.json"
 
 Kind: TypeAlias = Literal["people", "faces", "scenes"]
+Split: TypeAlias = Literal["training", "calibration", "evaluation"]
 KINDS: Final[tuple[Kind, ...]] = ("people", "faces", "scenes")
 Faces: TypeAlias = npt.NDArray[np.float32]  # (N, 14): x, y, width, height, then five points x, y; pixels
+_CALIBRATION_EVERY: Final = 3
 # A mirror image exchanges right and left of the eyes and of the mouth.
 MIRRORED_POINTS: Final = (1, 0, 2, 4, 3)
 Boxes: TypeAlias = npt.NDArray[np.float32]  # (N, 4): x, y, width, height; pixels
@@ -57,10 +59,15 @@ class Sources:
         order = np.argsort(faces[:, 0], kind="stable"), np.argsort(ignored[:, 0], kind="stable")
         return cls(pixels, pictures, faces[order[0]], ignored[order[1]], report)
 
-    def of(self, kind: Kind, held_out: bool = False) -> npt.NDArray[np.int64]:
-        """The numbers of the pictures of one kind, of training or held out from it."""
-        chosen = (self.pictures[:, 0] == KINDS.index(kind)) & (self.pictures[:, 1] == held_out)
-        return np.flatnonzero(chosen)
+    def of(self, kind: Kind, split: Split = "training") -> npt.NDArray[np.int64]:
+        """The numbers of the pictures of one kind and split.
+
+        Of those held out from training, every third sets the threshold, and the others measure what came of it.
+        """
+        held_out = split != "training"
+        chosen = np.flatnonzero((self.pictures[:, 0] == KINDS.index(kind)) & (self.pictures[:, 1] == held_out))
+        every_third = np.arange(len(chosen)) % _CALIBRATION_EVERY == 0
+        return chosen[every_third == (split == "calibration")] if held_out else chosen
 
     def __getitem__(self, number: int) -> Source:
         """The picture of this number; its pixels are read-only."""

@@ -146,7 +146,7 @@ def _saved(run: _Run, sources: Sources, loss: float) -> dict[str, float]:
 
 
 def _validate(model: keras.Model, sources: Sources, config: DetectorConfig) -> dict[str, float]:
-    composer = Composer(sources, config.side_px, held_out=True)
+    composer = Composer(sources, config.side_px, "calibration")
     parts: dict[str, list[float]] = {}
     for number in range(config.validation_batches):
         pictures, targets = batch(composer, config.batch_size, VALIDATION_SEED, number)

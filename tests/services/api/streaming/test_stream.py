@@ -134,7 +134,7 @@ def test_configure_changes_this_session(url: str, frame: bytes) -> None:
         receive(ws)
         wanted = {"min_confidence": 0.999, "smoothing": 100, "answer": "labels", "prior": "natural"}
         ws.send(json.dumps({"type": "configure", **wanted}))
-        assert receive(ws) == {"type": "configured", "max_faces": 32, "min_face": 0, **wanted}
+        assert receive(ws) == {"type": "configured", "max_faces": 32, "min_face": 20, **wanted}
         ws.send(frame)
         assert receive(ws)["faces"] == []
         ws.send(json.dumps({"type": "configure", "min_confidence": 0.5, "max_faces": 500}))

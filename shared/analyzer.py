@@ -9,9 +9,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from shared.answers import AnswerName, Prior
-from shared.boxes import Box, DetectorName, Landmarks, PixelBox, roll_deg
-from shared.emotions import EMOTIONS
+from shared.analysis import MIN_FACE_PX as MIN_FACE_PX
+from shared.analysis import STAGES as STAGES
+from shared.analysis import Analysis as Analysis
+from shared.analysis import Face as Face
+from shared.analysis import Model as Model
+from shared.analysis import Options as Options
+from shared.boxes import Box, PixelBox
 from shared.manifest import ModelManifest
 from shared.pipeline.classify import FaceClassifier, Probabilities
 from shared.pipeline.crop import crop, crop_upright, square_around
@@ -21,74 +25,6 @@ from shared.pipeline.preprocess import to_face, to_input, whole_as_face
 
 # Below this, turning a face upright spoils as many answers as it saves (docs/adr/0007).
 UPRIGHT_ABOVE_DEG: Final = 15.0
-# Smaller faces show too little to be read, and looking for them costs time. Zero looks for the smallest of all.
-MIN_FACE_PX: Final = 20.0
-STAGES: Final = ("decode", "detect", "crop", "classify")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What one request asks for. Without `detect` the whole picture is treated as one face."""
-
-    detect: bool = True
-    max_faces: int = 32
-    min_confidence: float = 0.6
-    min_face: float = (
-        MIN_FACE_PX  # smallest face looked for: below 1 a share of the picture's shorter side, else pixels
-    )
-    answer: AnswerName | None = None  # the model's default
-    prior: Prior | None = None  # that of the answer
-
-    def asking(self, answer: AnswerName | None, prior: Prior | None) -> "Options":
-        """These options with another answer or prior, where given. A prior belongs to the answer it was given for."""
-        chosen = answer or self.answer
-        kept = self.prior if chosen == self.answer else None
-        return replace(self, answer=chosen, prior=kept if prior is None else prior)
-
-
-@dataclass(frozen=True, slots=True)
-class Face:
-    """One face and its expression: `probabilities` in the order of EMOTIONS, summing to 1.
-
-    `confidence` is the detector's; None where detection was skipped because the picture is itself a face. `crop` is
-    what the classifier saw, (size, size) uint8; tracking tells faces apart by it. `landmarks` are in
-    displayed pixels and may lie past the border; None where the detector finds none, or did not run.
-    """
-
-    box: PixelBox
-    confidence: float | None
-    probabilities: tuple[float, ...]
-    crop: GreyImage | None = field(default=None, compare=False, repr=False)
-    landmarks: Landmarks | None = None
-
-    @property
-    def emotion(self) -> str:
-        return EMOTIONS[self.probabilities.index(max(self.probabilities))]
-
-    @property
-    def roll_deg(self) -> float | None:
-        """How far the head is turned in the picture; None without landmarks."""
-        return None if self.landmarks is None else roll_deg(self.landmarks)
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """Which model and detector answered."""
-
-    name: str
-    version: str
-    detector: DetectorName
-
-
-@dataclass(frozen=True, slots=True)
-class Analysis:
-    """One image: its displayed size, its faces, largest first, the time each stage took, and which model answered."""
-
-    width: int
-    height: int
-    faces: tuple[Face, ...]
-    timings_s: dict[str, float]
-    model: Model
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 import cv2
 import numpy as np
@@ -13,9 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 from shared.analyzer import Face
 from shared.boxes import Landmarks, PixelBox
 from shared.emotions import EMOTION_COLORS
+from shared.pictures import ImageKind as ImageKind
 from shared.pipeline.decode import BgrImage
 
-ImageKind: TypeAlias = Literal["jpeg", "png"]
 Rgb: TypeAlias = tuple[int, int, int]
 Tag: TypeAlias = npt.NDArray[np.uint8]  # (h, w, 3) RGB
 

@@ -4,12 +4,15 @@ A new detector is a class with `Detector`'s methods, its name in `boxes.py`, and
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from shared.analyzer import Analyzer
 from shared.boxes import DetectorName
+from shared.detectors import MIEN_DETECTOR as MIEN_DETECTOR
+from shared.detectors import YUNET_MODEL as YUNET_MODEL
+from shared.detectors import DetectorChoice as DetectorChoice
+from shared.detectors import DetectorFiles as DetectorFiles
 from shared.errors import ModelError
 from shared.manifest import load_manifest
 from shared.pipeline.classify import MirroredClassifier, open_classifier
@@ -18,20 +21,7 @@ from shared.pipeline.detect import Detector, HaarDetector
 from shared.pipeline.mien import open_mien
 from shared.pipeline.yunet import open_yunet
 
-DetectorChoice: TypeAlias = Literal["auto"] | DetectorName
-
-MIEN_DETECTOR: Final = Path("models/detector")
-YUNET_MODEL: Final = Path("models/yunet/face_detection_yunet_2023mar.onnx")
 DETECT_SIDE_PX: Final = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class DetectorFiles:
-    """Where the detectors are: the directory of our own, and YuNet's file. Haar is part of OpenCV."""
-
-    mien: Path = MIEN_DETECTOR
-    yunet: Path = YUNET_MODEL
-
 
 # How each detector is opened, from its files and the longest side it searches; the best one first.
 _DETECTORS: Final[dict[DetectorName, Callable[[DetectorFiles, int], Detector]]] = {

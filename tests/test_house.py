@@ -50,6 +50,13 @@ def test_the_way_from_bytes_to_emotions_knows_no_web() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_the_service_leaves_the_libraries_of_the_pipeline_to_its_workers() -> None:
+    heavy = ("cv2", "onnxruntime", "PIL", "simplejpeg", "pillow_heif")
+    program = f"import services.api.server, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_files_stay_below_three_hundred_lines() -> None:
     long = {str(path.relative_to(ROOT)) for path, source in PYTHON.items() if source.count("\n") >= 300}
     assert not long

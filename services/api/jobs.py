@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from shared.analyzer import Analysis, Model, Options
-from shared.annotate import ImageKind
+from shared.analysis import Analysis, Model, Options
 from shared.answers import AnswerName, Prior
-from shared.assembly import DetectorChoice, DetectorFiles
+from shared.detectors import DetectorChoice, DetectorFiles
 from shared.errors import MienError
 from shared.manifest import ModelManifest
-from shared.pipeline.decode import ImageLimits
+from shared.pictures import ImageKind, ImageLimits
 
 # Memory that a worker may use without asking; a photo of 12 megapixels takes less.
 OWN_BYTES: Final = 32_000_000

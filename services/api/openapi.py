@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from PIL import Image
 
 from services.api.errors import DESCRIPTIONS, MEDIA_TYPE
 from services.api.forms import ImageJson
@@ -78,6 +77,8 @@ def _complete(schema: dict[str, Any], keyed: bool) -> None:
 
 def example_data_uri() -> str:
     """A tiny photo with one smiling face (the astronaut of scikit-image, public domain) as a data URI."""
+    from PIL import Image  # nothing else here needs it, and most services are never asked for their description
+
     with Image.open(_EXAMPLE) as photo:
         buffer = io.BytesIO()
         photo.resize((112, 112)).save(buffer, "JPEG", quality=60, optimize=True)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pydantic_core import to_json
 
-from shared.analyzer import Analysis, Face, Model
+from shared.analysis import Analysis, Face, Model
 from shared.boxes import POINTS
 from shared.emotions import EMOTIONS
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.analyzer import Options
+from shared.analysis import Options
 from shared.answers import AnswerName, Prior, PriorName, expected_shares
 from shared.emotions import EMOTIONS
 from shared.manifest import InputSpec

@@ -20,14 +20,13 @@ from services.api.schemas import PredictQuery, prior_of
 from services.api.settings import Settings
 from services.api.telemetry import Telemetry
 from services.api.workers import Lane, Workers
-from shared.analyzer import Analysis, Options
-from shared.annotate import ImageKind
+from shared.analysis import Analysis, Options
 from shared.answers import Prior
+from shared.choices import Choices
 from shared.emotions import EMOTIONS
 from shared.errors import MienError
 from shared.manifest import ModelManifest
-from shared.pipeline.classify import Choices
-from shared.pipeline.decode import ImageLimits
+from shared.pictures import ImageKind, ImageLimits
 
 _LOAD_TIMEOUT_S: Final = 60.0
 _MAX_STRANGERS: Final = 16

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from services.api.logs import LogFormat
 from services.api.schemas import prior_of
 from shared.answers import AnswerName
-from shared.assembly import MIEN_DETECTOR, YUNET_MODEL, DetectorChoice, DetectorFiles
+from shared.detectors import MIEN_DETECTOR, YUNET_MODEL, DetectorChoice, DetectorFiles
 from shared.errors import UnusablePrior
 from shared.pipeline.formats.encoded import KINDS, Kind
 

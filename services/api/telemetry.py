@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.process_collector import ProcessCollector
 
 from services.api.jobs import Done, Ready
-from shared.analyzer import STAGES
+from shared.analysis import STAGES
 from shared.emotions import EMOTIONS
 
 # From a tiny image to a slow machine under load, in seconds.

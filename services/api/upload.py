@@ -11,7 +11,7 @@ from services.api.budget import Held
 from services.api.faults import InvalidForm, MissingImage, PayloadTooLarge, SlowUpload, UnsupportedForm
 from services.api.forms import Part, base64_of, parse_form
 from services.api.service import Image, Service
-from shared.pipeline.formats.read import looks_like_base64
+from shared.pipeline.formats.base64 import looks_like_base64
 
 FIELD: Final = "file"
 FILES: Final = "files"  # of /predict/batch, repeated

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final
 
 import cv2
 import numpy as np
@@ -19,12 +19,12 @@ from shared.errors import (
     UndecodableImage,
     UnsupportedImage,
 )
-from shared.pipeline.formats.encoded import KINDS, Encoded, Kind
+from shared.pictures import BgrImage as BgrImage
+from shared.pictures import GreyImage as GreyImage
+from shared.pictures import ImageLimits as ImageLimits
+from shared.pipeline.formats.encoded import Encoded, Kind
 from shared.pipeline.formats.heif import open_avif, open_heif
 from shared.pipeline.formats.read import read_header
-
-BgrImage: TypeAlias = npt.NDArray[np.uint8]  # (H, W, 3), OpenCV's channel order
-GreyImage: TypeAlias = npt.NDArray[np.uint8]  # (H, W)
 
 MIN_SIDE_PX: Final = 16  # below this no face has a readable expression
 
@@ -34,19 +34,6 @@ _BAND_ROWS: Final = 64  # pictures are converted a band at a time, so that no se
 _FLIPS: Final = {
     1: (), 2: ("right",), 3: ("right", "down"), 4: ("down",), 5: (), 6: ("right",), 7: ("right", "down"), 8: ("down",),
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class ImageLimits:
-    """The largest picture that is decoded, the size at which it is searched for faces, and the kinds of file."""
-
-    # A 48-megapixel phone photo passes.
-    max_pixels: int = 50_000_000
-    max_side_px: int = 16_384
-    # Pictures are reduced by the largest whole factor that leaves the longer side at least this long: faces are
-    # searched at this size, so more pixels cost time and memory and add nothing.
-    target_side_px: int = 1024
-    kinds: tuple[Kind, ...] = KINDS
 
 
 @dataclass(frozen=True, slots=True)

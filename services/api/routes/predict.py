@@ -19,8 +19,8 @@ from services.api.schemas import AnnotateQuery, BatchPrediction, Prediction, Pre
 from services.api.security import Authorized
 from services.api.service import Image, Service
 from services.api.upload import image_of, images_of, in_bytes
-from shared.analyzer import Model, Options
-from shared.annotate import ImageKind
+from shared.analysis import Model, Options
+from shared.pictures import ImageKind
 
 T = TypeVar("T")
 router = APIRouter(tags=["predict"], dependencies=[Authorized], route_class=DirectRoute)

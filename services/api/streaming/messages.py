@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from services.api import replies
 from services.api.schemas import MIN_FACE
-from shared.analyzer import Analysis
+from shared.analysis import Analysis
 from shared.answers import AnswerName
 from shared.tracking import TrackedFace
 

@@ -19,7 +19,7 @@ from services.api.schemas import prior_of
 from services.api.streaming import messages
 from services.api.streaming.mailbox import Frame, Mailbox
 from services.api.telemetry import Telemetry
-from shared.analyzer import Analysis, Options
+from shared.analysis import Analysis, Options
 from shared.errors import AnswerError, ImageError, OutOfMemory
 from shared.tracking import Tracker
 

@@ -1,10 +1,10 @@
 """From the bytes of a file to what its header says: finds out its kind, and calls the reader of that kind."""
 
-import re
 from collections.abc import Callable, Collection
 from typing import Final
 
 from shared.errors import ImageError, OutOfMemory, UndecodableImage, UnsupportedImage
+from shared.pipeline.formats.base64 import looks_like_base64
 from shared.pipeline.formats.bmp import read_bmp
 from shared.pipeline.formats.encoded import KINDS, Encoded, Kind
 from shared.pipeline.formats.gif import read_gif
@@ -34,11 +34,6 @@ _FOREIGN: Final = {
     b"PK\x03\x04": "an archive", b"\xff\x0a": "JPEG XL", b"\x00\x00\x00\x0cJXL ": "JPEG XL",
     b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
 }  # fmt: skip
-# An image in base64: bare, quoted, a data URI, or in JSON or a form sent under another Content-Type.
-_BASE64: Final = re.compile(
-    rb"""[\s"'{]*(?:image["']?\s*[:=]\s*["']?)?"""
-    rb"(?:data(?::|%3A)image|(?:/|%2F)9j(?:/|%2F)|iVBORw0KGgo|R0lGOD|UklGR|SUkqA|TU0AK|AAAA.GZ0eX)"
-)
 
 
 def read_header(data: bytes, kinds: Collection[Kind] = KINDS) -> Encoded:
@@ -73,11 +68,6 @@ def kind_of(data: bytes) -> Kind | None:
         brands = {data[8:12], *(data[at : at + 4] for at in range(16, size, 4))}
         return "AVIF" if brands & _AVIF_BRANDS else "HEIC" if brands & _HEIF_BRANDS else None
     return next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
-
-
-def looks_like_base64(data: bytes) -> bool:
-    """Whether `data` is text that holds an image in base64."""
-    return _BASE64.match(data[:64]) is not None
 
 
 def _listed(kinds: Collection[Kind]) -> str:

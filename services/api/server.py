@@ -24,7 +24,6 @@ from services.api.settings import Settings
 
 _SESSIONS_END_TIMEOUT_S: Final = 3.0
 _OWN_DESCRIPTORS: Final = 64  # sockets to workers, files of the page, the log
-_REQUESTS_END_TIMEOUT_S: Final = 20  # a stalled client must not keep the process running until it is killed
 
 
 class Server(uvicorn.Server):
@@ -44,7 +43,8 @@ class Server(uvicorn.Server):
                 ws=self._websocket_connection,  # type: ignore[arg-type] # as above
                 log_config=None,
                 access_log=False,
-                timeout_graceful_shutdown=_REQUESTS_END_TIMEOUT_S,
+                # A stalled client must not keep the process running until it is killed.
+                timeout_graceful_shutdown=settings.stop_timeout_s,  # type: ignore[arg-type] # it waits for fractions too
                 server_header=False,
                 ws_max_size=settings.max_upload_bytes,
                 # Images are compressed already, and a small message must not inflate to a large one.

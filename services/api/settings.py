@@ -67,6 +67,14 @@ class Settings(BaseSettings):
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
         10, description="Seconds that one image may take, waiting and work together; then it gets 504."
     )
+    upload_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        120,
+        description="Seconds that an upload may take; one that pauses for a sixth of that, or brings less than 1,000 bytes "
+        "per second, is ended sooner.",
+    )
+    stop_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        20, description="Seconds, when stopping, that accepted requests may take to end; then they get 503."
+    )
     rate_limit: str = Field(
         "",
         description="Requests per key, or without one per address, as in 100/minute; further ones get 429. Unset: none.",

@@ -16,11 +16,11 @@ from shared.pipeline.formats.base64 import looks_like_base64
 FIELD: Final = "file"
 FILES: Final = "files"  # of /predict/batch, repeated
 _FORM_OVERHEAD_BYTES: Final = 4096  # boundaries and headers around a file of a form
-_PAUSE_S: Final = 20.0  # a client that sends nothing for this long is dropped
-# After the first seconds an upload must have arrived at this rate, a tenth of a bad mobile connection's.
-_GRACE_S: Final = 10.0
+# In shares of the time that an upload may take: a client that sends nothing for so long is dropped; and after so long an
+# upload must have arrived at this rate, a tenth of a bad mobile connection's.
+_PAUSE: Final = 1 / 6
+_GRACE: Final = 1 / 12
 _MIN_BYTES_PER_S: Final = 1000
-_UPLOAD_TIMEOUT_S: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,27 +96,28 @@ async def _body(request: Request, service: Service, limit: _Limit, held: Held) -
     """The body. Raises PayloadTooLarge above `limit`, Overloaded when memory runs out, SlowUpload for one that trickles."""
     service.check_room(_announced(request, limit))
     loop, pieces, received = asyncio.get_running_loop(), list[bytes](), 0
+    timeout_s = service.settings.upload_timeout_s
     started, more = loop.time(), True
     while more:
-        piece, more = await _piece(request)
+        piece, more = await _piece(request, timeout_s * _PAUSE)
         received += len(piece)
         if received > limit.body:
             raise _too_large(limit.images)
         held.grow(len(piece))
         pieces.append(piece)
         taken = loop.time() - started
-        if taken > _UPLOAD_TIMEOUT_S or (taken > _GRACE_S and received < _MIN_BYTES_PER_S * taken):
-            raise SlowUpload(f"The upload is too slow: {received:,} bytes arrived in {taken:.0f} s.")
+        if taken > timeout_s or (taken > timeout_s * _GRACE and received < _MIN_BYTES_PER_S * taken):
+            raise SlowUpload(f"The upload is too slow: {received:,} bytes arrived in {taken:.1f} s.")
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def _piece(request: Request) -> tuple[bytes, bool]:
+async def _piece(request: Request, pause_s: float) -> tuple[bytes, bool]:
     """The next piece of the body, and whether more may follow. Raises SlowUpload, or ClientDisconnect."""
     try:
-        async with asyncio.timeout(_PAUSE_S):
+        async with asyncio.timeout(pause_s):
             message = await request.receive()
     except TimeoutError:
-        raise SlowUpload(f"The upload stalled: nothing arrived for {_PAUSE_S:.0f} s.") from None
+        raise SlowUpload(f"The upload stalled: nothing arrived for {pause_s:g} s.") from None
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     return message.get("body", b""), message.get("more_body", False)

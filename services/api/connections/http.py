@@ -1,5 +1,6 @@
 """HTTP: bounds on headers, on their time, and on the pieces of a body."""
 
+import asyncio
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -17,6 +18,22 @@ _PAUSE_S: Final = 0.05
 # A body in more pieces than this, each smaller than this, is meant to cost and not to be received.
 _MAX_PIECES: Final = 2000
 _MIN_PIECE_BYTES: Final = 64
+# What surrounds a piece: its size in hexadecimal, and line breaks.
+_PIECE_FRAME_BYTES: Final = 32
+
+
+class UntilClosed:
+    """A transport that may be written to when its client has gone: nothing comes of it, as with asyncio's own transports."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -27,14 +44,16 @@ class HttpConnection(HttpToolsProtocol):
         self._guard = guard
         self._refusal: tuple[int, str, str] | None = None
         self._waiting_since: float | None = None  # for the end of a request's head
-        self._head_open = self._turned_away = False
-        self._headers_seen = self._head_bytes = self._named_bytes = self._pieces = self._piece_bytes = 0
+        self._head_open = self._body_open = self._turned_away = False
+        self._headers_seen = self._head_bytes = self._named_bytes = 0
+        self._pieces = self._piece_bytes = self._sent_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(UntilClosed(transport))  # type: ignore[arg-type] # it has all of a transport
         self._guard.add(self)
         self._waiting_since = self.loop.time()
         if self._guard.full:
+            self.logger.warning("connections are refused: all %d are open (MIEN_MAX_CONNECTIONS)", self._guard.limit)
             self._refuse(503, "overloaded", f"{self._guard.limit:,} connections are open, the limit. Try again later.")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -51,10 +70,12 @@ class HttpConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        was_open = self._head_open
+        was_open, body_was_open = self._head_open, self._body_open
         super().data_received(data)
         if self._head_open and was_open:
             self._count_head(len(data))
+        if self._body_open and body_was_open:
+            self._count_around_body(len(data))
         if self._refusal is not None:
             self._refuse(*self._refusal)
 
@@ -63,9 +84,16 @@ class HttpConnection(HttpToolsProtocol):
         if self._head_bytes > _MAX_HEAD_BYTES:
             self._refuse_later(431, f"The request's headers are larger than {_MAX_HEAD_BYTES:,} bytes, the limit.")
 
+    def _count_around_body(self, size: int) -> None:
+        """Bound what comes with a body and is no part of it: extensions of its chunks, and headers after it."""
+        self._sent_bytes += size
+        if self._sent_bytes > self._piece_bytes + self._pieces * _PIECE_FRAME_BYTES + _MAX_HEAD_BYTES:
+            self._refuse_later(431, f"More than {_MAX_HEAD_BYTES:,} bytes came around the body.")
+
     def on_message_begin(self) -> None:
-        self._head_open, self._turned_away = True, False
-        self._headers_seen = self._head_bytes = self._named_bytes = self._pieces = self._piece_bytes = 0
+        self._head_open, self._body_open, self._turned_away = True, False, False
+        self._headers_seen = self._head_bytes = self._named_bytes = 0
+        self._pieces = self._piece_bytes = self._sent_bytes = 0
         if self._refusal is None:
             super().on_message_begin()
 
@@ -84,15 +112,23 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse_later(431, f"The request's headers are larger than {_MAX_HEAD_BYTES:,} bytes, the limit.")
         if len(name) + len(value) > _MAX_HEADER_BYTES:
             self._refuse_later(431, f"A header is longer than {_MAX_HEADER_BYTES:,} bytes, the limit.")
-        if self._refusal is None:
+        if self._refusal is None and not self._body_open:  # those after a body mean nothing to us
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._head_open, self._waiting_since = False, None
+        self._head_open, self._body_open, self._waiting_since = False, True, None
         if len(self.pipeline) >= _MAX_PIPELINED:
             self._refuse_later(400, f"More than {_MAX_PIPELINED} requests were sent ahead.", "too_many_requests_ahead")
+        if self.parser.should_upgrade() and self._has_body():
+            # The parser takes no body then, and a WebSocket's handshake would wait for it.
+            detail = "A request with a body cannot ask for an upgrade. Send it as plain HTTP/1.1 (curl: --http1.1)."
+            self._refuse_later(400, detail, "bad_request")
         if self._refusal is None and not self._is_turned_away():
             super().on_headers_complete()
+
+    def _has_body(self) -> bool:
+        given = dict(self.headers)
+        return b"transfer-encoding" in given or given.get(b"content-length", b"0").strip() != b"0"
 
     def _is_turned_away(self) -> bool:
         """Whether this request must not come in; then it is answered at once, and what remains of it is not kept."""
@@ -125,6 +161,7 @@ class HttpConnection(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._body_open = False
         if self._turned_away:
             self.on_response_complete()
             self.transport.pause_reading()

@@ -11,6 +11,7 @@ from services.api.errors import raw_problem
 from services.api.faults import Overloaded
 
 MAX_TEXT_BYTES: Final = 4096  # a command has a few hundred
+_HANDSHAKE_TIMEOUT_S: Final = 10.0
 _MAX_EARLY_BYTES: Final = 65_536  # any message before the session is admitted
 # Data is parsed in slices, so that a flood is noticed after a thousand frames and not after a hundred thousand.
 _SLICE_BYTES: Final = 8192
@@ -31,7 +32,8 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self._guard = guard
         self.app_state["admit"] = self._admit
         self.conn.max_message_size = _MAX_EARLY_BYTES
-        self._frames, self._counted_at = 0.0, self.loop.time()
+        self._opened_at = self.loop.time()
+        self._frames, self._counted_at = 0.0, self._opened_at
         self._throttled, self._backlog = False, bytearray()  # what has come and is not parsed yet
         self._queued = self._fragments = self._held = 0  # bytes
 
@@ -46,7 +48,8 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def expired(self, now: float) -> bool:
-        return False  # sessions have limits of their own
+        # Sessions have limits of their own; until there is one, the handshake has.
+        return not self.handshake_complete and now - self._opened_at > _HANDSHAKE_TIMEOUT_S
 
     def data_received(self, data: bytes) -> None:
         self._backlog += data

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -154,9 +154,11 @@ def tiny_webp(side: int) -> bytes:
     return b"RIFF" + struct.pack("<I", 4 + 8 + len(payload)) + b"WEBPVP8L" + struct.pack("<I", len(payload)) + payload
 
 
-def start(environment: dict[str, str], **options: Any) -> "subprocess.Popen[str]":
+SERVICE = (sys.executable, "-m", "services.api")
+
+
+def start(environment: dict[str, str], command: Sequence[str] = SERVICE, **options: Any) -> "subprocess.Popen[str]":
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MIEN_")}
-    command = [sys.executable, "-m", "services.api"]
     return subprocess.Popen(command, cwd=ROOT, env=clean | environment, text=True, **options)
 
 

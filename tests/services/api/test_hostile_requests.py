@@ -1,10 +1,14 @@
 """Requests made to cost, each against the running service: what the others notice is what counts."""
 
 import base64
+import contextlib
 import io
 import json
 import os
+import select
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -115,6 +119,61 @@ def test_an_answer_that_is_not_read_counts_in_the_memory() -> None:
         while client.pending() > 0:
             assert time.monotonic() < deadline
         assert client.predict(buffer.getvalue(), "/predict/annotated") == 200
+
+
+def test_an_upload_has_a_least_rate_and_a_deadline(jpeg: bytes) -> None:
+    with running_process(workers=1, detect_side_px=320, upload_timeout_s=3) as (url, process):
+        client = Client(url, process)
+        stalls, trickles, flows = (client.raw(head("/predict", 9_000_000) + b"\xff\xd8\xff") for _ in range(3))
+        started, answered = time.monotonic(), dict[str, float]()
+        while len(answered) < 3:
+            assert time.monotonic() < started + 20 * patience()
+            for name, connection, piece in (
+                ("stalls", stalls, b""),
+                ("trickles", trickles, b"x"),
+                ("flows", flows, b"x" * 4000),
+            ):
+                if name in answered:
+                    continue
+                if select.select([connection], [], [], 0.05)[0]:
+                    answered[name] = time.monotonic() - started
+                else:
+                    connection.sendall(piece)
+        problems = [problem_of(connection) for connection in (stalls, trickles, flows)]
+        assert {problem["code"] for problem in problems} == {"slow_upload"}
+        assert "nothing arrived for 0.5 s" in problems[0]["detail"]
+        assert "too slow" in problems[1]["detail"]
+        assert answered["trickles"] < answered["flows"]
+        assert client.pending() == 0
+        assert client.predict(jpeg) == 200
+
+
+def test_what_surrounds_a_body_is_bounded(service: Client) -> None:
+    """Extensions of chunks and headers after the body reach no handler, and no deadline of the body's."""
+    chunked = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with service.watched(grows_by=50 * MB):
+        for begun in (b"0\r\nX-After: ", b"5;extension=", b"1\r\nx\r\n5;"):
+            connection = service.raw(chunked + begun)
+            with contextlib.suppress(ConnectionError):  # it closes while more is sent
+                for _ in range(400):
+                    connection.sendall(b"a" * 65_536)
+            with contextlib.suppress(ConnectionError):
+                assert problem_of(connection)["status"] == 431
+
+
+def test_clients_that_leave_during_their_answers_are_no_fault_of_ours(service: Client) -> None:
+    for path in ("/metrics", "/livez", "/web/app.js"):
+        for connection in [service.raw(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 16) for _ in range(10)]:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+    assert 'mien_errors_total{code="internal"} 0.0' in service.ask("GET", "/metrics")[2].decode()
+
+
+def test_a_body_with_an_upgrade_is_told_what_to_do(service: Client, jpeg: bytes) -> None:
+    request = head(
+        "/predict", len(jpeg), "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk"
+    )
+    assert "--http1.1" in problem_of(service.raw(request + jpeg))["detail"]
 
 
 def test_headers_have_a_deadline_and_connections_a_number(jpeg: bytes) -> None:

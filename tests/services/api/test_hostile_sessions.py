@@ -5,10 +5,11 @@ import json
 import struct
 import threading
 import time
+from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from tests.conftest import running_process
 from tests.services.api.hostile import HANDSHAKE, MB, Client, in_threads, problem_of
@@ -65,6 +66,37 @@ def test_an_odd_handshake_is_refused_and_ends_with_its_connection(
     assert connection.recv(65_536) == b"" or status == 400
     connection.close()
     assert service.predict(jpeg) == 200  # and the service's own end, below, is status 0
+
+
+def test_a_handshake_that_brings_a_body_is_refused_and_holds_nothing(service: Client) -> None:
+    for more in ("Content-Length: 100", "Transfer-Encoding: chunked"):
+        connection = service.raw("\r\n".join([*HANDSHAKE, more, "", ""]).encode())
+        assert problem_of(connection)["code"] == "bad_request"
+        assert connection.recv(4096) == b""
+
+
+def test_silent_sessions_and_strangers_leave_room_for_others() -> None:
+    limits: dict[str, Any] = {"api_keys": "sesame", "max_sessions": 1, "idle_timeout_s": 0.7}
+    with running_process(workers=1, detect_side_px=320, **limits) as (url, process), contextlib.ExitStack() as stack:
+        Client(url, process).wait_until_ready()
+
+        def session(key: str = "") -> ClientConnection:
+            headers = {"X-API-Key": key} if key else {}
+            return stack.enter_context(connect(url.replace("http", "ws") + "/stream", additional_headers=headers))
+
+        def end(closed: ClientConnection) -> tuple[int, str]:
+            with pytest.raises(ConnectionClosed) as told:
+                closed.recv(timeout=20)
+            assert told.value.rcvd
+            return told.value.rcvd.code, told.value.rcvd.reason
+
+        strangers = [session() for _ in range(24)]
+        assert (1013, "Too many connections are waiting to authenticate.") in [end(stranger) for stranger in strangers]
+        first = session("sesame")
+        assert json.loads(first.recv(timeout=20))["type"] == "ready"
+        assert end(session("sesame")) == (1013, "All 1 sessions are in use.")
+        assert end(first) == (1001, "No message for 0.7 s.")
+        assert json.loads(session("sesame").recv(timeout=20))["type"] == "ready"
 
 
 def test_clients_that_never_read_are_not_written_for(service: Client) -> None:

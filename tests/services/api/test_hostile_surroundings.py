@@ -3,11 +3,12 @@
 import contextlib
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 from tests.conftest import SHIPPED_MODEL, running_process
-from tests.services.api.hostile import Client, free_port, patience, start
+from tests.services.api.hostile import Client, free_port, head, patience, problem_of, start
 
 
 def test_a_log_that_nobody_reads_stops_nothing(jpeg: bytes) -> None:
@@ -56,6 +57,46 @@ def test_a_full_disk_behind_stdout_does_not_prevent_the_start() -> None:
         assert process.wait(timeout=15) == 0
     finally:
         process.kill()
+
+
+def test_a_crowd_beyond_the_descriptors_is_logged_once_a_second(jpeg: bytes) -> None:
+    port = free_port()
+    environment = {
+        "MIEN_PORT": str(port),
+        "MIEN_MODEL": str(SHIPPED_MODEL),
+        "MIEN_DETECTOR": "haar",
+        "MIEN_WORKERS": "1",
+    }
+    command = ["bash", "-c", f"ulimit -n 128; exec {sys.executable} -m services.api"]
+    process = start(environment, command, stderr=subprocess.PIPE)
+    client = Client(f"http://127.0.0.1:{port}", process)
+    try:
+        client.wait_until_ready()
+        started = time.monotonic()
+        crowd = [client.raw(b"") for _ in range(500)]
+        time.sleep(2)
+        for connection in crowd:
+            connection.close()
+        client.wait_until_ready()
+        lasted = time.monotonic() - started
+        assert client.predict(jpeg) == 200
+    finally:
+        process.terminate()
+        said = process.communicate(timeout=30)[1]
+    refusals = [line for line in said.splitlines() if '"level": "info"' not in line]
+    assert any("connections are refused: all 64 are open" in line for line in refusals)
+    assert len(refusals) <= 3 * (lasted + 2)
+    assert process.returncode == 0
+
+
+def test_an_upload_that_the_stop_cuts_short_is_told() -> None:
+    with running_process(workers=1, stop_timeout_s=0.5) as (url, process):
+        connection = Client(url, process).raw(head("/predict", 9000) + b"\xff\xd8\xff")
+        time.sleep(0.3)
+        process.terminate()
+        problem = problem_of(connection)
+        assert (problem["status"], problem["code"]) == (503, "not_ready")
+        assert process.wait(timeout=20) == 0
 
 
 def test_a_setting_that_is_not_text_is_named() -> None:

@@ -46,14 +46,14 @@ def parse_form(body: bytes, content_type: str, max_files: int) -> list[Part]:
     if not boundary:
         raise BadForm("The Content-Type has no boundary; let your client set it.")
     most = max_files + _MAX_FIELDS
-    delimiter = b"--" + boundary
-    _, *pieces = (b"\r\n" + body).split(b"\r\n" + delimiter, most + 2)
-    if not pieces:
-        raise BadForm("The multipart body is invalid: its boundary does not occur in it.")
-    closed = next((number for number, piece in enumerate(pieces) if piece.startswith(b"--")), None)
-    if closed is None and len(pieces) < most + 2:
-        raise BadForm("The multipart body is truncated: its closing boundary is missing.")
-    parts = [_part(piece) for piece in pieces[:closed][: most + 1]]
+    parts: list[Part] = []
+    start = _first(body, boundary)
+    while len(parts) <= most and not body.startswith(b"--", start):
+        end = body.find(b"\r\n--" + boundary, start)
+        if end < 0:
+            raise BadForm("The multipart body is truncated: its closing boundary is missing.")
+        parts.append(_part(body, start, end))
+        start = end + 4 + len(boundary)
     files = sum(part.filename is not None for part in parts)
     if files > max_files:
         hint = " Use /predict/batch for several images." if max_files == 1 else ""
@@ -63,11 +63,22 @@ def parse_form(body: bytes, content_type: str, max_files: int) -> list[Part]:
     return parts
 
 
-def _part(piece: bytes) -> Part:
-    head, separator, content = piece.partition(b"\r\n\r\n")
-    if not separator or len(head) > _MAX_PART_HEAD_BYTES:
+def _first(body: bytes, boundary: bytes) -> int:
+    """Where the first part begins."""
+    if body.startswith(b"--" + boundary):
+        return 2 + len(boundary)
+    found = body.find(b"\r\n--" + boundary)
+    if found < 0:
+        raise BadForm("The multipart body is invalid: its boundary does not occur in it.")
+    return found + 4 + len(boundary)
+
+
+def _part(body: bytes, start: int, end: int) -> Part:
+    """The part that lies there; its content is the only copy."""
+    separator = body.find(b"\r\n\r\n", start, min(end, start + _MAX_PART_HEAD_BYTES + 4))
+    if separator < 0:
         raise BadForm("The multipart body is invalid: a part has no headers, or headers that are too long.")
-    for line in head.split(b"\r\n"):
+    for line in body[start:separator].split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-disposition":
             options = parse_options_header(value)[1]
@@ -75,7 +86,7 @@ def _part(piece: bytes) -> Part:
             return Part(
                 options.get(b"name", b"").decode(errors="replace"),
                 None if filename is None else filename.decode(errors="replace"),
-                content,
+                body[separator + 4 : end],
             )
     raise BadForm("The multipart body is invalid: a part has no Content-Disposition.")
 

@@ -61,6 +61,8 @@ class Channel:
 
 def serve(channel: Channel, analyzer: Analyzer, memory_bytes: int) -> None:
     """Work on jobs until the service closes the connection."""
+    bound = MemoryBound()
+    bound.allow(OWN_BYTES)
 
     def reserve(needed: int) -> None:
         if needed > OWN_BYTES + memory_bytes:
@@ -71,6 +73,7 @@ def serve(channel: Channel, analyzer: Analyzer, memory_bytes: int) -> None:
         if needed > OWN_BYTES:
             channel.send(Reserve(needed - OWN_BYTES))
             channel.receive()
+            bound.allow(needed)
 
     while True:
         job = channel.receive()
@@ -84,6 +87,7 @@ def serve(channel: Channel, analyzer: Analyzer, memory_bytes: int) -> None:
         except Exception:
             answer = Fault(traceback.format_exc())
         channel.send(answer)
+        bound.allow(OWN_BYTES)
 
 
 def work(analyzer: Analyzer, job: Job, reserve: Callable[[int], None]) -> Done:
@@ -155,15 +159,21 @@ def give_memory_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def bound_memory(more: int) -> None:
-    """Let this process take `more` bytes than it has now: a file may lie about its size, and a decoder may leak."""
-    try:
-        status = Path("/proc/self/status").read_text()
-        wanted = int(status.partition("VmData:")[2].split()[0]) * 1024 + more
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard < 0 else min(wanted, hard), hard))
-    except (OSError, ValueError, IndexError):  # not Linux
-        return
+class MemoryBound:
+    """Holds this process to the memory that was reserved: a file may lie about its size, and a decoder may leak."""
+
+    def __init__(self) -> None:
+        self._now, self._base = -1, 0
+        with contextlib.suppress(OSError, ValueError, IndexError):  # without Linux nothing is bounded
+            status = Path("/proc/self/status").read_text()
+            self._base = int(status.partition("VmData:")[2].split()[0]) * 1024 + _MARGIN_BYTES
+
+    def allow(self, more: int) -> None:
+        """Let the process have `more` bytes than it had when the bound was made."""
+        if self._base and more != self._now:
+            self._now, (_, hard) = more, resource.getrlimit(resource.RLIMIT_DATA)
+            wanted = self._base + more
+            resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard < 0 else min(wanted, hard), hard))
 
 
 def main() -> None:
@@ -182,7 +192,6 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         channel.send(answer)
         if analyzer is not None:
-            bound_memory(OWN_BYTES + assembly.memory_bytes + _MARGIN_BYTES)
             serve(channel, analyzer, assembly.memory_bytes)
 
 

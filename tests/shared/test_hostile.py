@@ -182,7 +182,7 @@ def flat(kind: str) -> bytes:
     kind, mode, *turned = kind.split()
     size = (1800, 1200) if kind in ("HEIF", "AVIF") else (4000, 3000)
     exif = Image.Exif()
-    exif[0x0112] = 6 if turned else 1
+    exif[0x0112] = 6 if turned == ["turned"] else 1
     options: dict[str, object] = {"exif": exif.tobytes() if kind == "HEIF" else exif}
     if kind == "HEIF":
         pillow_heif.register_heif_opener()
@@ -193,6 +193,8 @@ def flat(kind: str) -> bytes:
         "WEBP": {"lossless": True},
     }  # fmt: skip
     options |= of_kind.get(kind, {})
+    if turned == ["animated"]:
+        options |= {"save_all": True, "append_images": [Image.new(mode, size, "red")] * 2}
     return encoded(Image.new(mode, size, (90, 90, 90, 90)[: len(mode)] if mode != "P" else 0), kind, **options)
 
 
@@ -226,7 +228,7 @@ def measured(script: str, data: bytes = b"") -> list[list[int]]:
 @pytest.mark.parametrize(
     "kind",
     ["JPEG RGB turned", "JPEG CMYK", "PNG RGBA", "PNG RGB turned", "WEBP RGBA turned", "GIF P", "TIFF RGBA turned",
-     "BMP RGB", "HEIF RGBA", "HEIF RGB turned", "AVIF RGBA", "AVIF RGB turned"],
+     "BMP RGB", "WEBP RGB animated", "HEIF RGBA", "HEIF RGB turned", "AVIF RGBA", "AVIF RGB turned"],
 )  # fmt: skip
 def test_decoding_takes_no_more_memory_than_its_header_told(kind: str) -> None:
     script = """

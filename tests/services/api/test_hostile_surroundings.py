@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.conftest import SHIPPED_MODEL, running_process
+from tests.conftest import ROOT, SHIPPED_MODEL, running_process
 from tests.services.api.hostile import Client, free_port, head, patience, problem_of, start
 
 
@@ -87,6 +87,24 @@ def test_a_crowd_beyond_the_descriptors_is_logged_once_a_second(jpeg: bytes) -> 
     assert any("connections are refused: all 64 are open" in line for line in refusals)
     assert len(refusals) <= 3 * (lasted + 2)
     assert process.returncode == 0
+
+
+def test_a_worker_has_no_more_memory_than_was_reserved() -> None:
+    """Whatever a file says of itself: a decoder that wants more is refused it."""
+    script = """
+import numpy as np
+from services.api.worker import MemoryBound
+
+bound = MemoryBound()
+for allowed in (10_000_000, 600_000_000, 10_000_000):
+    bound.allow(allowed)
+    try:
+        print(np.ones(500_000_000, np.uint8).nbytes)
+    except MemoryError:
+        print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["refused", "500000000", "refused"]
 
 
 def test_an_upload_that_the_stop_cuts_short_is_told() -> None:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from services.api.connections.guard import Guard
+from services.api.connections.guard import FULL_READ_BYTES, Guard
 from services.api.errors import raw_problem
 
 _MAX_HEADERS: Final = 100
@@ -78,6 +78,9 @@ class HttpConnection(HttpToolsProtocol):
             self._count_around_body(len(data))
         if self._refusal is not None:
             self._refuse(*self._refusal)
+        elif len(data) >= FULL_READ_BYTES and not self.transport.is_closing():
+            self.transport.pause_reading()
+            self.loop.call_soon(self._read_on)
 
     def _count_head(self, size: int) -> None:
         self._head_bytes += size

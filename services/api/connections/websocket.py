@@ -6,7 +6,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
-from services.api.connections.guard import Guard
+from services.api.connections.guard import FULL_READ_BYTES, Guard
 from services.api.errors import raw_problem
 from services.api.faults import Overloaded
 
@@ -53,7 +53,11 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._backlog += data
-        self._feed()
+        if len(data) >= FULL_READ_BYTES:
+            self.transport.pause_reading()
+            self.loop.call_soon(self._resume)
+        else:
+            self._feed()
 
     def _feed(self) -> None:
         """Parse what has arrived, while the application keeps up and the client keeps to its rate."""
@@ -74,10 +78,13 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def _throttle(self, seconds: float) -> None:
         self._throttled = True
-        self.loop.call_later(seconds, self._resume)
+        self.loop.call_later(seconds, self._let_go)
+
+    def _let_go(self) -> None:
+        self._throttled = False
+        self._resume()
 
     def _resume(self) -> None:
-        self._throttled = False
         if not self.disconnected:
             self._feed()
 

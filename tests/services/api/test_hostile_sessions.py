@@ -130,6 +130,19 @@ def test_frames_that_arrive_count_in_the_memory(service: Client, jpeg: bytes) ->
     assert service.predict(jpeg) == 200
 
 
+def test_frames_as_fast_as_they_can_be_sent_leave_turns_for_others(service: Client) -> None:
+    frame = b"\x82\xff" + struct.pack(">Q", 9_900_000) + b"\0" * 4 + b"\xff" * 9_900_000
+
+    def session() -> None:
+        connection = service.raw("\r\n".join([*HANDSHAKE, "", ""]).encode())
+        for _ in range(3):
+            connection.sendall(frame)
+
+    with service.watched(grows_by=250 * MB):
+        for thread in in_threads(8, session):
+            thread.join()
+
+
 def test_video_leaves_places_for_requests(service: Client, jpeg: bytes) -> None:
     stop = threading.Event()
     answered: list[int] = []

@@ -17,7 +17,7 @@ def read_ahead(sources: Iterable[Source]) -> Iterator[tuple[Source, bytes | Sour
     """Each source with its bytes, or with the error that stands in their way, in order; few are held at once."""
     for remote, some in groupby(sources, lambda source: is_remote(source.url)):
         # A local file is there sooner than a thread that would read it.
-        yield from _ahead(some) if remote else map(_read_local, some)
+        yield from (_ahead if remote else _at_once)(some)
 
 
 def _ahead(sources: Iterator[Source]) -> Iterator[tuple[Source, bytes | SourceError]]:
@@ -32,8 +32,9 @@ def _ahead(sources: Iterator[Source]) -> Iterator[tuple[Source, bytes | SourceEr
             yield source, future.result()
 
 
-def _read_local(source: Source) -> tuple[Source, bytes | SourceError]:
-    return source, _read(source)
+def _at_once(sources: Iterator[Source]) -> Iterator[tuple[Source, bytes | SourceError]]:
+    for source in sources:
+        yield source, _read(source)
 
 
 def _read(source: Source) -> bytes | SourceError:

@@ -30,10 +30,15 @@ def _run_teach(options: argparse.Namespace) -> None:
 
     from services.trainer.data.dataset import Dataset
     from services.trainer.data.faces import Faces
-    from services.trainer.training.teachers import teach
+    from services.trainer.judging.evaluate import own_rows
+    from services.trainer.training.teachers import teach, together
 
-    faces = Faces.load(options.faces) if options.faces else None
-    taught = teach(options.teachers, Dataset.load(options.data), faces, lambda starts: tqdm(starts, unit="chunk"))
+    data, faces = Dataset.load(options.data), Faces.load(options.faces) if options.faces else None
+    validation = data.split("validation")
+    for name, said in together(options.teachers, validation.pixels).items():
+        rows, right = own_rows(name, validation)
+        print(f"teachers together, {name} on the validation split: {(said[rows].argmax(axis=1) == right).mean():.4f}")
+    taught = teach(options.teachers, data, faces, lambda starts: tqdm(starts, unit="chunk"))
     taught.save(options.out)
     print(f"{len(taught.train)} training faces and {len(taught.faces)} unlabeled ones; written: {options.out}")
 

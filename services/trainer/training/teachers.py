@@ -17,7 +17,7 @@ import numpy.typing as npt
 from services.trainer.data.dataset import FACE_SIZE_PX, Dataset, Targets
 from services.trainer.data.faces import Faces
 from services.trainer.errors import DataError
-from services.trainer.training.predictors import HEADS, Predict, for_head, open_predictor
+from services.trainer.training.predictors import HEADS, Answers, Predict, for_head, open_predictor
 from services.trainer.training.workdir import Workdir
 from shared.atomic import atomic_file
 from shared.manifest import MANIFEST_FILE, MODEL_FILE, load_manifest, sha256_of
@@ -84,6 +84,12 @@ def teach(
     wide = faces.pixels if faces else np.empty((0, FACE_SIZE_PX, FACE_SIZE_PX), np.uint8)
     said_faces = _said(readers, wide, progress)
     return Taught(said_train, said_faces, data.sha256, faces.sha256 if faces else "", tuple(known))
+
+
+def together(teachers: Sequence[Path], faces: npt.NDArray[np.uint8]) -> Answers:
+    """The mean of what `teachers` say of `faces`, (N, 48, 48), as `teach` takes it."""
+    said = _said([open_predictor(teacher) for teacher in teachers], faces, iter)
+    return {name: said[:, number] for number, name in enumerate(HEADS)}
 
 
 def _about(teacher: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ from services.trainer.errors import ConfigError, DataError, WorkdirError
 from services.trainer.training.batches import Lessons, TrainingBatches
 from services.trainer.training.config import TargetConfig, TrainConfig
 from services.trainer.training.predictors import open_predictor
-from services.trainer.training.teachers import Taught, teach
+from services.trainer.training.teachers import Taught, teach, together
 from services.trainer.training.train import Start, train
 from services.trainer.training.workdir import Workdir
 
@@ -54,6 +54,13 @@ def test_teachers_say_the_mean_over_views_of_a_face_and_their_mirror_images(
     assert np.abs(taught.train - mirrored.train).max() < 0.02  # shifted views are not quite mirror images
     assert np.abs(taught.train[:, 0] - open_predictor(teacher)(drawn.split("train").pixels)["labels"]).max() > 1e-4
     assert np.allclose(taught.faces[:, 0], taught.train[:20, 0], atol=0.02)  # the same faces, framed
+
+
+def test_teachers_are_heard_on_other_faces_as_they_teach(drawn: Dataset, teacher: Path) -> None:
+    heard = together([teacher], drawn.split("train").pixels)
+    taught = teach([teacher], drawn, None).train
+    assert list(heard) == ["labels", "people"]
+    assert np.abs(heard["people"] - taught[:, 1]).max() < 1e-6
 
 
 def test_what_teachers_say_is_kept_for_these_faces_only(drawn: Dataset, strangers: Faces, tmp_path: Path) -> None:

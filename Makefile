@@ -59,7 +59,10 @@ soak: $(VENV)/.dev ## a service under mixed and hostile traffic for MINUTES (60)
 	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),60)
 
 audit: $(VENV)/.dev ## known vulnerabilities in the packages that serve
-	@$(BIN)/pip-audit -r requirements/api.txt --disable-pip --no-deps
+	@said=$$($(BIN)/pip-audit --strict --progress-spinner off -r requirements/api.txt --disable-pip --no-deps 2>&1); status=$$?; \
+	case "$$said" in *ERROR:*|*Traceback*) \
+	  echo "error: not every package could be looked up: run this where https://pypi.org itself is reachable, not a mirror of it."; exit 2;; \
+	esac; echo "$$said" | grep -v ^WARNING; exit $$status
 
 sbom: $(VENV)/.dev ## the packages that serve, as CycloneDX, into sbom.json
 	@$(BIN)/cyclonedx-py requirements requirements/api.txt --output-reproducible -o sbom.json

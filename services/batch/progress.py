@@ -1,5 +1,6 @@
 """The bar: how much of the job is done, how fast, and how long it will still take."""
 
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Never, Self
@@ -19,9 +20,11 @@ class Bar:
         self._before = sum(self._weights[name] for name in done if name in self._weights) / self._total
         self._shares = dict.fromkeys(done, 1.0)
         self._pictures: dict[str, int] = {}
+        columns, lines = shutil.get_terminal_size()  # tqdm's own shows nothing where the terminal does not say
         self._bar: tqdm[Never] = tqdm(
             total=1.0, initial=self._before, smoothing=0, file=sys.stderr, disable=None,
-            bar_format="{percentage:3.0f}% |{bar}|{postfix}, {elapsed} gone, {remaining} left",
+            ncols=columns, nrows=lines,
+            bar_format="{percentage:3.0f}% |{bar}| {desc}{elapsed} gone, {remaining} left",
         )  # fmt: skip
 
     def __enter__(self) -> Self:
@@ -35,7 +38,8 @@ class Bar:
             return
         done = sum(self._weights[name] * share for name, share in self._shares.items() if name in self._weights)
         seconds, total = self._bar.format_dict["elapsed"], sum(self._pictures.values())
-        self._bar.set_postfix_str(f"{total:,} pictures, {total / seconds if seconds else 0:.0f}/s", refresh=False)
+        said = f"{total:,} pictures, {total / seconds if seconds else 0:.0f}/s, "
+        self._bar.set_description_str(said, refresh=False)
         self._bar.n = done / self._total
         self._bar.refresh()
 

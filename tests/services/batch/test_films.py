@@ -1,5 +1,6 @@
 """Frames come with their own times, upright, each once."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -78,3 +79,26 @@ def test_large_frames_are_reduced_and_say_how_large_they_are_displayed(tmp_path:
     (frame,) = read(write_film(tmp_path / "film.mp4", [0], lambda _: square(size=(2400, 1200), side=200)))
     assert frame.picture.pixels.shape == (600, 1200, 3)
     assert (frame.picture.width, frame.picture.height, frame.picture.scale) == (2400, 1200, 2.0)
+
+
+class Endless(io.RawIOBase):
+    """A stream that goes on: the same three seconds again and again."""
+
+    def __init__(self, part: bytes) -> None:
+        self._part, self._at = part, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        start = self._at % len(self._part)
+        piece = self._part[start : start + min(size if size > 0 else 65_536, 65_536)]
+        self._at += len(piece)
+        return piece
+
+
+def test_a_film_without_an_end_is_read_as_far_as_it_is_asked_for(tmp_path: Path) -> None:
+    part = write_film(tmp_path / "part.ts", [number / 25 for number in range(75)]).read_bytes()
+    times = [frame.time_s for frame in frames(Endless(part), Span(to_s=10), ImageLimits())]  # type: ignore[arg-type] # read is all it takes
+    assert times == sorted(times)
+    assert len(times) == pytest.approx(250, abs=5)

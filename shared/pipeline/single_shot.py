@@ -26,7 +26,7 @@ _MIN_SIDE_PX: Final = 64  # the coarsest grid sees a face only with room around 
 _MAX_FACE_PX: Final = 400
 _CLOSE_UP_SIDE_PX: Final = 320
 _NMS_IOU: Final = 0.3
-_MAX_CANDIDATES: Final = 2000  # the most certain ones: about ten for each of 200 faces
+MAX_CANDIDATES: Final = 2000  # the most certain ones: about ten for each of 200 faces
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
 Rows: TypeAlias = npt.NDArray[np.float32]  # (N, 15): confidence, left, top, width, height, and the points' x, y
@@ -95,7 +95,7 @@ def _rows(outputs: Any, width: int, min_confidence: float) -> Rows:
 def without_doubles(rows: Rows) -> Rows:
     """The rows, with only the most certain one of those whose boxes overlap."""
     boxes, confidences = rows[:, 1:5].tolist(), rows[:, 0].tolist()
-    return rows[np.asarray(cv2.dnn.NMSBoxes(boxes, confidences, 0.0, _NMS_IOU, 1.0, _MAX_CANDIDATES), np.intp)]
+    return rows[np.asarray(cv2.dnn.NMSBoxes(boxes, confidences, 0.0, _NMS_IOU, 1.0, MAX_CANDIDATES), np.intp)]
 
 
 def as_detections(rows: Rows) -> list[Detection]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from shared.analysis import MIN_FACE_PX
 from shared.boxes import Box, intersection_over_union
 from shared.detector_manifest import load_detector_manifest
 from shared.pipeline.detect import Detection
@@ -21,6 +22,7 @@ SHIPPED = ROOT / "models/detector"
 FACE = Box(SCENE_FACE[0], SCENE_FACE[1], SCENE_FACE[2] - SCENE_FACE[0], SCENE_FACE[3] - SCENE_FACE[1])
 CENTRE = (280.0, 109.0)
 SIDE = 114.0  # the root of the face's area
+SERVED = MIN_FACE_PX / 800  # the default min_face in pictures of 1000x800
 
 
 @pytest.fixture(scope="module")
@@ -52,25 +54,25 @@ def the_face(found: list[Detection], scale: float, to: tuple[float, float] = (50
     return best
 
 
-@pytest.mark.parametrize("size_px", [60, 90, 140, 220, 340, 500])
+@pytest.mark.parametrize("size_px", [40, 60, 90, 140, 220, 340, 500])
 def test_finds_the_face_at_any_size(size_px: int, detector: MienDetector, picture: Picture) -> None:
     scale = size_px / SIDE
-    the_face(detector.detect(seen(picture, scale), 0.6), scale)
+    the_face(detector.detect(seen(picture, scale), 0.6, SERVED), scale)
 
 
-@pytest.mark.parametrize("turn_deg", [-45, -30, 30])
+@pytest.mark.parametrize("turn_deg", [-60, -45, -30, 30, 45, 60])
 def test_finds_the_face_turned(turn_deg: int, detector: MienDetector, picture: Picture) -> None:
-    the_face(detector.detect(seen(picture, 1, turn_deg), 0.6), 1)
+    the_face(detector.detect(seen(picture, 1, turn_deg), 0.6, SERVED), 1)
 
 
-@pytest.mark.parametrize("light", [0.5, 0.25, 0.15])
+@pytest.mark.parametrize("light", [0.5, 0.25, 0.1])
 def test_finds_the_face_in_the_dark(light: float, detector: MienDetector, picture: Picture) -> None:
-    the_face(detector.detect((seen(picture, 1) * light).astype(np.uint8), 0.6), 1)
+    the_face(detector.detect((seen(picture, 1) * light).astype(np.uint8), 0.6, SERVED), 1)
 
 
 @pytest.mark.parametrize("to", [(45, 400), (955, 400), (500, 45), (500, 755)])
 def test_finds_the_face_at_the_border(to: tuple[float, float], detector: MienDetector, picture: Picture) -> None:
-    the_face(detector.detect(seen(picture, 1, to=to), 0.6), 1, to)
+    the_face(detector.detect(seen(picture, 1, to=to), 0.6, SERVED), 1, to)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 64), (17, 3), (31, 33), (64, 64), (3, 900), (2000, 16)])

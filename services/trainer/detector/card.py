@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from shared.analysis import MIN_FACE_PX
 from shared.boxes import POINTS
 from shared.detector_manifest import DetectorManifest
 
@@ -12,6 +13,13 @@ _KINDS: Final = {
     "scenes": "photos of places, most without people",
 }
 _POINTS: Final = {"mouth_right": "right corner of the mouth", "mouth_left": "left corner of the mouth"}
+_LIMITS: Final = (
+    "YuNet labelled its training faces, in photos that show one person each, composed into scenes. Crowds, helmets, "
+    "masks, drawings and profiles are rare in them, and it may take a body against a plain background for a face. "
+    "The composed pictures that it is scored on come from held-out photos of the same archives, which favours it "
+    "over the other detectors. The times were measured in one run: compare them within a row. It finds faces; it "
+    "does not recognize anyone."
+)
 
 
 def detector_card(manifest: DetectorManifest) -> str:
@@ -30,15 +38,12 @@ def detector_card(manifest: DetectorManifest) -> str:
             f"({', '.join(_POINTS.get(name, name.replace('_', ' ')) for name in POINTS)}; right and left are the person's own).",
             "",
             f"{manifest.parameters:,} parameters, strides {', '.join(map(str, manifest.strides))}, any picture size, "
-            f"version `{manifest.version}`. Every figure below is at a confidence of {manifest.min_confidence}.",
+            f"version `{manifest.version}`. Every figure below is at a confidence of {manifest.min_confidence}, "
+            f"in pictures searched for faces of at least {MIN_FACE_PX:g} pixels, the defaults of the service.",
             "",
             "## Limits",
             "",
-            "YuNet labelled its training faces, in photos that show one person each, composed into scenes. Crowds, helmets, "
-            "masks, drawings and profiles are rare in them, and it may take a body against a plain background for a face. "
-            "The composed pictures that it is scored on come from held-out photos of the same archives, which favours it "
-            "over the other detectors. The times were measured in one run: compare them within a row. It finds faces; it "
-            "does not recognize anyone.",
+            _LIMITS,
             "",
             "## How good",
             "",
@@ -59,8 +64,8 @@ def _made(manifest: DetectorManifest) -> str:
     training, counts = manifest.training, manifest.training["data"]["counts"]
     pictures = ", ".join(f"{count['pictures']:,} {_KINDS.get(kind, kind)}" for kind, count in counts.items())
     return (
-        f"By this repository's trainer (`detector prepare|train|export`): {training['steps']:,} steps of "
-        f"{training['config']['batch_size']} scenes of {training['config']['side_px']} pixels, "
+        f"By this repository's trainer (`detector prepare|train|export`): {training['steps']:,} steps, in the end of "
+        f"{training['config']['batch_size']} scenes of {training['config']['side_px']} pixels each, "
         f"{training['train_seconds'] / 3600:.1f} h of wall time on a shared CPU, from {pictures}. Faces and points are "
         "those on which YuNet (MIT) agrees in a picture and in its mirror image. Scores are calibrated so that "
         f"at {manifest.min_confidence}, {training['threshold']['precision']:.0%} of its detections are faces on scenes composed "

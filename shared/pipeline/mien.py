@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 
 from shared.boxes import POINTS, DetectorName
@@ -31,6 +32,9 @@ _GLANCE_PX: Final = 96  # the longer side of the copy…
 _FRAME_PX: Final = 32  # …and the grey around it
 _LEAST_FROM_AFAR_PX: Final = 20  # of the copy: smaller faces are left to the first look
 _ACROSS_AND_DOWN: Final = (1, 2, *range(5, 15))
+_SURELY_SEEN_PX: Final = 26  # of the copy: a face of this size is seen there…
+_SEEN: Final = 0.5  # …with this share of the confidence asked for…
+_SEEN_IOU: Final = 0.4  # …about where the first look sees it
 _SAME_IOU: Final = 0.6  # boxes that overlap by less say too little about each other
 _LEAST_WEIGHT: Final = 1e-6
 _MOSTLY: Final = 0.7  # the share of a box's area that must lie in the other for it to be a part
@@ -67,7 +71,9 @@ class MienDetector:
 
     def detect(self, image: BgrImage, min_confidence: float, min_face: float = 0.0) -> list[Detection]:
         small, scale = shrink(image, self._max_side_px, min_face, self._least_face_px)
-        found = np.concatenate([search(self._session, small, min_confidence), self._glance(small, min_confidence)])
+        glance = self._glance(small, _SEEN * min_confidence)
+        near = _seen_from_afar(search(self._session, small, min_confidence), glance, max(small.shape[:2]) / _GLANCE_PX)
+        found = np.concatenate([near, glance[glance[:, 0] >= min_confidence]])
         found = found[np.argsort(-found[:, 0])[:MAX_CANDIDATES]]
         rows = _without_parts(_averaged(without_doubles(found), found))
         rows[:, 1:] /= scale
@@ -83,15 +89,29 @@ class MienDetector:
         return np.asarray(rows, np.float32)
 
 
+def _seen_from_afar(near: Rows, glance: Rows, shrunk_by: float) -> Rows:
+    """`near` without large faces that the glance does not see: close to, a blurred body may look like a blurred face."""
+    sides = np.sqrt(near[:, 3] * near[:, 4])
+    return near[
+        [
+            side < _SURELY_SEEN_PX * shrunk_by or bool(_same(row, glance, _SEEN_IOU).any())
+            for row, side in zip(near, sides, strict=True)
+        ]
+    ]
+
+
+def _same(face: Rows, found: Rows, least_iou: float) -> npt.NDArray[np.bool_]:
+    """Which of `found` overlap `face` by at least so much."""
+    common = np.minimum(found[:, 1:3] + found[:, 3:5], face[1:3] + face[3:5]) - np.maximum(found[:, 1:3], face[1:3])
+    overlap = np.clip(common, 0, None).prod(axis=1)
+    return np.asarray(overlap >= least_iou * (found[:, 3] * found[:, 4] + face[3] * face[4] - overlap))
+
+
 def _averaged(faces: Rows, found: Rows) -> Rows:
     """Each face with the mean place of all that was found of it, weighted by confidence, which is steadier than the best."""
-    near, far = found[:, 1:3], found[:, 1:3] + found[:, 3:5]
-    areas = found[:, 3] * found[:, 4]
     averaged = faces.copy()
     for face in averaged:
-        common = np.minimum(far, face[1:3] + face[3:5]) - np.maximum(near, face[1:3])
-        overlap = np.clip(common, 0, None).prod(axis=1)
-        same = overlap >= _SAME_IOU * (areas + face[3] * face[4] - overlap)
+        same = _same(face, found, _SAME_IOU)
         weights = np.maximum(found[same, :1], _LEAST_WEIGHT)
         face[1:] = (weights * found[same, 1:]).sum(axis=0) / weights.sum()
     return averaged

@@ -15,7 +15,7 @@ _KINDS: Final = {
 _POINTS: Final = {"mouth_right": "right corner of the mouth", "mouth_left": "left corner of the mouth"}
 _LIMITS: Final = (
     "YuNet labelled its training faces, in photos that show one person each, composed into scenes. Crowds, helmets, "
-    "masks, drawings and profiles are rare in them, and it may take a body against a plain background for a face. "
+    "masks, drawings and profiles are rare in them, and it may take a body against a plain background, or one far out of focus, for a face. "
     "The composed pictures that it is scored on come from held-out photos of the same archives, which favours it "
     "over the other detectors. The times were measured in one run: compare them within a row. It finds faces; it "
     "does not recognize anyone."

@@ -21,9 +21,11 @@ import numpy as np
 from benchmarks.scenes import scene_jpeg
 from services.api.settings import Settings
 from services.batch.sources import kind_of
-from shared.analyzer import Analyzer, Options
+from shared.analysis import Options
+from shared.analyzer import Analyzer
 from shared.assembly import open_analyzer
-from shared.pipeline.decode import ImageLimits, decode
+from shared.pictures import ImageLimits
+from shared.pipeline.decode import decode
 
 
 def analyzer() -> Analyzer:

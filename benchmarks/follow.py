@@ -20,7 +20,8 @@ from benchmarks.scenes import pictures, scene_jpeg
 from services.api.settings import Settings
 from shared.assembly import open_analyzer
 from shared.boxes import Box, intersection_over_union
-from shared.pipeline.decode import BgrImage, GreyImage, ImageLimits, decode
+from shared.pictures import BgrImage, GreyImage, ImageLimits
+from shared.pipeline.decode import decode
 from shared.pipeline.detect import Detection, Detector, largest_first
 
 FRAMES: Final = 60

@@ -18,7 +18,8 @@ from services.api.cpus import available_cpus
 from services.api.service import assembly_of
 from services.api.settings import Settings
 from services.api.worker import open_and_check
-from shared.analyzer import Analyzer, Options
+from shared.analysis import Options
+from shared.analyzer import Analyzer
 
 CLIENTS = (1, 2, 4, 16, 64)
 TURNS = 3

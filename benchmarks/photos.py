@@ -9,7 +9,7 @@ import csv
 from pathlib import Path
 
 from services.api.settings import Settings
-from shared.analyzer import Options
+from shared.analysis import Options
 from shared.assembly import available_detectors, open_analyzer
 from shared.emotions import EMOTIONS
 

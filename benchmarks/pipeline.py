@@ -11,9 +11,11 @@ import numpy as np
 
 from benchmarks.scenes import crowds, labelled, scene_jpeg
 from services.api.settings import Settings
-from shared.analyzer import Analyzer, Options
+from shared.analysis import Options
+from shared.analyzer import Analyzer
 from shared.assembly import available_detectors, open_analyzer
-from shared.pipeline.decode import ImageLimits, decode
+from shared.pictures import ImageLimits
+from shared.pipeline.decode import decode
 
 SIZES = ((350, 350), (640, 480), (1280, 720), (1920, 1080), (4032, 3024))
 

@@ -21,9 +21,11 @@ from benchmarks.scenes import scene_jpeg
 from benchmarks.server import memory_mb, metric, server, server_cpu_s
 from services.api.cpus import available_cpus
 from services.api.settings import Settings
-from shared.analyzer import Analyzer, Options
+from shared.analysis import Options
+from shared.analyzer import Analyzer
 from shared.assembly import open_analyzer
-from shared.pipeline.decode import ImageLimits, decode
+from shared.pictures import ImageLimits
+from shared.pipeline.decode import decode
 from shared.tracking import Tracker
 
 SESSIONS = 8

@@ -1,4 +1,4 @@
-"""What is asked of an image, and what was read in it. It imports no library of the pipeline: who only passes it on needs none."""
+"""What is asked of an image, and what was read in it. It imports none of the pipeline, which the service itself does not need."""
 
 from dataclasses import dataclass, field, replace
 from typing import Final

@@ -9,17 +9,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from shared.analysis import MIN_FACE_PX as MIN_FACE_PX
-from shared.analysis import STAGES as STAGES
-from shared.analysis import Analysis as Analysis
-from shared.analysis import Face as Face
-from shared.analysis import Model as Model
-from shared.analysis import Options as Options
+from shared.analysis import Analysis, Face, Model, Options
 from shared.boxes import Box, PixelBox
+from shared.choices import Probabilities
 from shared.manifest import ModelManifest
-from shared.pipeline.classify import FaceClassifier, Probabilities
+from shared.pictures import GreyImage, ImageLimits
+from shared.pipeline.classify import FaceClassifier
 from shared.pipeline.crop import crop, crop_upright, square_around
-from shared.pipeline.decode import GreyImage, ImageLimits, Picture, decode
+from shared.pipeline.decode import Picture, decode
 from shared.pipeline.detect import Detection, Detector, min_face_share
 from shared.pipeline.preprocess import to_face, to_input, whole_as_face
 

@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from shared.analyzer import Face
+from shared.analysis import Face
 from shared.boxes import Landmarks, PixelBox
 from shared.emotions import EMOTION_COLORS
-from shared.pictures import ImageKind as ImageKind
-from shared.pipeline.decode import BgrImage
+from shared.pictures import BgrImage, ImageKind
 
 Rgb: TypeAlias = tuple[int, int, int]
 Tag: TypeAlias = npt.NDArray[np.uint8]  # (h, w, 3) RGB

@@ -9,14 +9,11 @@ from typing import Final
 
 from shared.analyzer import Analyzer
 from shared.boxes import DetectorName
-from shared.detectors import MIEN_DETECTOR as MIEN_DETECTOR
-from shared.detectors import YUNET_MODEL as YUNET_MODEL
-from shared.detectors import DetectorChoice as DetectorChoice
-from shared.detectors import DetectorFiles as DetectorFiles
+from shared.detectors import DetectorChoice, DetectorFiles
 from shared.errors import ModelError
 from shared.manifest import load_manifest
+from shared.pictures import ImageLimits
 from shared.pipeline.classify import MirroredClassifier, open_classifier
-from shared.pipeline.decode import ImageLimits
 from shared.pipeline.detect import Detector, HaarDetector
 from shared.pipeline.mien import open_mien
 from shared.pipeline.yunet import open_yunet

@@ -22,8 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from services.api.app import create_app
 from services.api.settings import Settings
 from shared.boxes import Box, intersection_over_union
+from shared.choices import Choices
 from shared.manifest import ModelManifest
-from shared.pipeline.classify import Choices
 
 ROOT = Path(__file__).parents[1]
 SHIPPED_MODEL = ROOT / "models/default"

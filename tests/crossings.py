@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from shared.analyzer import Face
+from shared.analysis import Face
 from shared.boxes import PixelBox
 from shared.emotions import EMOTIONS
 from tests.drawn import draw_face

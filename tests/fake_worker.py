@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 
 from services.api.worker import Channel, open_and_check, serve
-from shared.pipeline.decode import BgrImage
+from shared.pictures import BgrImage
 from shared.pipeline.detect import Detection, Detector
 
 

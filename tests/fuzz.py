@@ -25,9 +25,10 @@ from PIL import Image
 from services.api.forms import base64_of, parse_form
 from services.api.streaming.session import Session, SessionEnded
 from services.api.telemetry import Telemetry
-from shared.analyzer import Analysis, Model, Options
+from shared.analysis import Analysis, Model, Options
 from shared.errors import MienError, UndecodableImage
-from shared.pipeline.decode import ImageLimits, decode
+from shared.pictures import ImageLimits
+from shared.pipeline.decode import decode
 from shared.pipeline.formats.encoded import KINDS, Kind
 
 Edit: TypeAlias = tuple[int, int, bytes]  # where, as a share of 65,536; how many bytes go; which come

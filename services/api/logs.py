@@ -115,7 +115,7 @@ def configure(log_format: LogFormat, level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # What no line of ours shows is not looked up for each of them.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None  # so does its documentation
+    logging._srcfile = None  # the switch that logging documents for this
 
 
 def _has_no_address(record: logging.LogRecord) -> bool:

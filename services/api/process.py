@@ -65,7 +65,7 @@ class Worker(asyncio.Protocol):
 
     @property
     def memory_bytes(self) -> int:
-        """What it adds to the memory of the system (Linux): of what it shares with others, its part."""
+        """Its own memory and its part of what it shares with other processes (Linux)."""
         try:
             status = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text()
             return int(status.partition("\nPss:")[2].split()[0]) * 1024

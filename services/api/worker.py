@@ -26,7 +26,8 @@ from services.api import replies
 from services.api.faults import BadForm
 from services.api.framing import Incoming, framed
 from services.api.jobs import OWN_BYTES, Assembly, Done, Failed, Fault, Job, Ready, Refused, Reserve
-from shared.analyzer import Analysis, Analyzer, Options
+from shared.analysis import Analysis, Options
+from shared.analyzer import Analyzer
 from shared.annotate import ENCODER_BYTES_PER_PIXEL, annotate, encode
 from shared.assembly import open_analyzer
 from shared.errors import ImageTooLarge, MienError, OutOfMemory
@@ -154,7 +155,7 @@ def open_and_check(assembly: Assembly) -> tuple[Analyzer | None, Ready | Refused
 
 
 def give_memory_back() -> None:
-    """Return what large pictures have left behind to the system."""
+    """Return memory that large pictures no longer need to the system."""
     with contextlib.suppress(AttributeError, OSError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
 

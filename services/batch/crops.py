@@ -13,7 +13,7 @@ import numpy as np
 
 from services.batch.plan import Shard
 from services.batch.storage import Output
-from shared.analyzer import Face
+from shared.analysis import Face
 from shared.emotions import EMOTIONS
 
 CROPS: Final = "crops"

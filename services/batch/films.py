@@ -15,7 +15,8 @@ from av.video.stream import VideoStream
 
 from services.batch.errors import UndecodableVideo, VideoCutShort
 from shared.errors import ImageTooLarge
-from shared.pipeline.decode import BgrImage, ImageLimits, Picture
+from shared.pictures import BgrImage, ImageLimits
+from shared.pipeline.decode import Picture
 
 _DEFAULT_RATE: Final = Fraction(25)  # of films that name none, and only where a frame has no time
 _SHORT_S: Final = 1.0  # a film may end so much before its header says, as headers round

@@ -10,11 +10,13 @@ from services.batch.errors import OutputError
 from services.batch.films import Span
 from services.batch.plan import FACES, PLAN, SHARDS
 from services.batch.storage import Output
-from shared.analyzer import MIN_FACE_PX, Analyzer, Options
+from shared.analysis import MIN_FACE_PX, Options
+from shared.analyzer import Analyzer
 from shared.answers import AnswerName, Prior
-from shared.assembly import DETECT_SIDE_PX, MIEN_DETECTOR, YUNET_MODEL, DetectorChoice, DetectorFiles, open_analyzer
+from shared.assembly import DETECT_SIDE_PX, open_analyzer
+from shared.detectors import MIEN_DETECTOR, YUNET_MODEL, DetectorChoice, DetectorFiles
 from shared.manifest import MODEL_FILE, sha256_of
-from shared.pipeline.decode import ImageLimits
+from shared.pictures import ImageLimits
 
 JOB: Final = "job.json"
 FORMAT: Final = 2

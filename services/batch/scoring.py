@@ -30,7 +30,8 @@ from services.batch.sources import Source, kind_of
 from services.batch.storage import Output, open_input, read_bounded
 from services.batch.table import Place, RowWriter, error_row, frame_rows, photo_rows
 from services.batch.tally import Tally, Timeline
-from shared.analyzer import Analysis, Analyzer
+from shared.analysis import Analysis
+from shared.analyzer import Analyzer
 from shared.errors import MienError
 from shared.pipeline.decode import Picture, decode
 from shared.tracking import Tracker

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from services.batch.smoothing import Smoothed
-from shared.analyzer import Analysis, Face
+from shared.analysis import Analysis, Face
 from shared.boxes import POINTS
 from shared.emotions import EMOTIONS
 

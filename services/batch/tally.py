@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from services.batch.table import Place
-from shared.analyzer import Face
+from shared.analysis import Face
 from shared.emotions import EMOTIONS
 from shared.pipeline.decode import Picture
 

@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from shared.atomic import atomic_file
+from shared.choices import Probabilities
 from shared.emotions import EMOTIONS
-from shared.pipeline.classify import Probabilities
 from shared.scores import Harms
 
 _DPI: Final = 110

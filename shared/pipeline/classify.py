@@ -9,8 +9,7 @@ import numpy as np
 import onnxruntime
 
 from shared.answers import AnswerName, Prior
-from shared.choices import Choices as Choices
-from shared.choices import Probabilities as Probabilities
+from shared.choices import Choices, Probabilities
 from shared.emotions import EMOTIONS
 from shared.errors import ModelError
 from shared.manifest import MODEL_FILE, ModelManifest

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from shared.boxes import Box, CropGeometry
-from shared.pipeline.decode import BgrImage, GreyImage
+from shared.pictures import BgrImage, GreyImage
 
 MID_GREY: Final = 128
 

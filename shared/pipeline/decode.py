@@ -19,9 +19,7 @@ from shared.errors import (
     UndecodableImage,
     UnsupportedImage,
 )
-from shared.pictures import BgrImage as BgrImage
-from shared.pictures import GreyImage as GreyImage
-from shared.pictures import ImageLimits as ImageLimits
+from shared.pictures import BgrImage, ImageLimits
 from shared.pipeline.formats.encoded import Encoded, Kind
 from shared.pipeline.formats.heif import open_avif, open_heif
 from shared.pipeline.formats.read import read_header

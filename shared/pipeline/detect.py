@@ -11,8 +11,8 @@ import numpy as np
 
 from shared.boxes import Box, DetectorName, Landmarks, roll_deg
 from shared.errors import DetectorError
+from shared.pictures import BgrImage, GreyImage
 from shared.pipeline.crop import framed
-from shared.pipeline.decode import BgrImage, GreyImage
 
 _HAAR_MIN_PX: Final = 24
 

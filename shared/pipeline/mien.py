@@ -11,8 +11,8 @@ from shared.boxes import POINTS, DetectorName
 from shared.detector_manifest import load_detector_manifest
 from shared.errors import DetectorError, ModelError
 from shared.manifest import MODEL_FILE
+from shared.pictures import BgrImage
 from shared.pipeline.crop import framed
-from shared.pipeline.decode import BgrImage
 from shared.pipeline.detect import Detection, shrink
 from shared.pipeline.session import Session, open_session
 from shared.pipeline.single_shot import (

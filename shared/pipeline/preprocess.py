@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from shared.pictures import BgrImage, GreyImage
 from shared.pipeline.crop import crop, square_over
-from shared.pipeline.decode import BgrImage, GreyImage
 
 FaceBatch: TypeAlias = npt.NDArray[np.float32]  # (N, size, size, 1), 0 to 1
 _Pixel = TypeVar("_Pixel", bound=np.generic)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.boxes import Box, DetectorName, Landmarks
-from shared.pipeline.decode import BgrImage
+from shared.pictures import BgrImage
 from shared.pipeline.detect import Detection, largest_first, shrink
 from shared.pipeline.session import Session
 

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.analyzer import STAGES, Analyzer, Options
+from shared.analysis import STAGES, Options
+from shared.analyzer import Analyzer
 from shared.boxes import Box, Landmarks
 from shared.manifest import load_manifest
+from shared.pictures import BgrImage, ImageLimits
 from shared.pipeline.classify import open_classifier
-from shared.pipeline.decode import BgrImage, ImageLimits, decode
+from shared.pipeline.decode import decode
 from shared.pipeline.detect import Detection, HaarDetector
 from tests.conftest import SCENE_FACE, SHIPPED_MODEL, overlap, shipped_golden
 

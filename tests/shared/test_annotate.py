@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from shared.analyzer import Face
+from shared.analysis import Face
 from shared.annotate import annotate, encode
 from shared.boxes import PixelBox
 from shared.emotions import EMOTION_COLORS, EMOTIONS

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from shared.analyzer import Options
-from shared.assembly import DetectorFiles, available_detectors, open_analyzer, open_detector
+from shared.analysis import Options
+from shared.assembly import available_detectors, open_analyzer, open_detector
+from shared.detectors import DetectorFiles
 from shared.errors import DetectorError, ModelError
 from shared.manifest import load_manifest
-from shared.pipeline.decode import ImageLimits
+from shared.pictures import ImageLimits
 from tests.conftest import SHIPPED_MODEL
 
 

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shared.choices import Choices
 from shared.errors import ModelError, UnknownAnswer, UnusablePrior
 from shared.manifest import load_manifest
-from shared.pipeline.classify import Choices, Classifier, MirroredClassifier, open_classifier
+from shared.pipeline.classify import Classifier, MirroredClassifier, open_classifier
 from tests.conftest import SHIPPED_MODEL
 
 

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from shared.errors import ImageTooLarge, ImageTooSmall, UndecodableImage, UnsupportedImage
-from shared.pipeline.decode import ImageLimits, Picture, decode
+from shared.pictures import ImageLimits
+from shared.pipeline.decode import Picture, decode
 from tests.conftest import ROOT
 
 LIMITS = ImageLimits()
@@ -231,7 +232,8 @@ def test_a_large_picture_costs_little_more_than_itself() -> None:
     program = """
 import io, resource
 from PIL import Image
-from shared.pipeline.decode import ImageLimits, decode
+from shared.pipeline.decode import decode
+from shared.pictures import ImageLimits
 buffer = io.BytesIO()
 Image.new("RGBA", (8000, 5000), (9, 9, 9, 128)).save(buffer, "PNG")
 del Image

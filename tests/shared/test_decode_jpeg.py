@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.pipeline.decode import ImageLimits, decode
+from shared.pictures import ImageLimits
+from shared.pipeline.decode import decode
 
 Encode = Callable[..., bytes]
 LIMITS = ImageLimits()

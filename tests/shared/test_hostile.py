@@ -15,7 +15,8 @@ from PIL import Image
 
 from shared.annotate import ENCODER_BYTES_PER_PIXEL
 from shared.errors import ImageError, UndecodableImage
-from shared.pipeline.decode import ImageLimits, decode
+from shared.pictures import ImageLimits
+from shared.pipeline.decode import decode
 from tests.conftest import ROOT
 
 LIMITS = ImageLimits()
@@ -203,7 +204,8 @@ import sys
 from pathlib import Path
 import numpy as np
 from shared.annotate import encode
-from shared.pipeline.decode import ImageLimits, decode
+from shared.pipeline.decode import decode
+from shared.pictures import ImageLimits
 
 def peak():
     status = Path("/proc/self/status").read_text()

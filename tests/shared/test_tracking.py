@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.analyzer import Analyzer, Face, Options
-from shared.assembly import DetectorFiles, open_analyzer
+from shared.analysis import Face, Options
+from shared.analyzer import Analyzer
+from shared.assembly import open_analyzer
 from shared.boxes import PixelBox
+from shared.detectors import DetectorFiles
 from shared.emotions import EMOTIONS
 from shared.pipeline.decode import Picture
 from shared.tracking import TrackedFace, Tracker

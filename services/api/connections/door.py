@@ -1,4 +1,4 @@
-"""Turns work away where it comes in while the queue is full: a crowd must leave the time to those who are answered."""
+"""Refuses requests at the connection while the queue is full, so that refusals take no time from accepted work."""
 
 import asyncio
 import logging
@@ -13,15 +13,15 @@ _logger = logging.getLogger(__name__)
 
 
 class Door:
-    """Answers requests to `paths`, whole, before they reach the application."""
+    """Refuses requests to `paths` with a complete answer, before they reach the application."""
 
     def __init__(self, service: Service, paths: Collection[str]) -> None:
         self._service, self._paths = service, {path.encode(): path for path in paths}
         self._turned_away = 0  # since the last line of the log
-        self._let_in = 0  # that the queue does not know yet: they begin when all that has arrived was read
+        self._let_in = 0  # let in, but not yet in the queue: they start once everything that has arrived is read
 
     def refusal(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> bytes | None:
-        """The answer to a POST that must be turned away; None if it may come in.
+        """The refusal of a POST; None if it may come in.
 
         Pages of other origins are answered by the application, which knows the headers that they need.
         """
@@ -46,7 +46,7 @@ class Door:
         self._let_in = 0
 
     def tell(self) -> None:
-        """Log how many were turned away since the last call; a line for each would cost more than the answers."""
+        """Log how many were refused since the last call; a line for each would cost more than the refusals."""
         if self._turned_away:
             _logger.warning("requests were turned away: the queue is full", extra={"requests": self._turned_away})
             self._turned_away = 0

@@ -14,7 +14,7 @@ _STALLED_S: Final = 15.0
 _CLOSING_S: Final = 5.0
 # Less than this in _STALLED_S is no progress: reading a byte now and then is not enough to stay.
 _PROGRESS_BYTES: Final = 16_384
-# A connection that brings so much at once has more, and waits until the others were read: uvloop would go on with it.
+# A read of this size probably leaves more to read; the other connections come first, because uvloop would go on with this one.
 FULL_READ_BYTES: Final = 65_536
 _logger = logging.getLogger(__name__)
 

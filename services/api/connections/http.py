@@ -13,7 +13,7 @@ _MAX_HEADER_BYTES: Final = 8000  # one line; a WebSocket's handshake may not hav
 _MAX_HEAD_BYTES: Final = 32_768
 _HEAD_TIMEOUT_S: Final = 10.0
 _MAX_PIPELINED: Final = 16
-# A client that asks again at once when it was turned away is not read for so long.
+# A refused client is not read for this long, so that one that asks again at once costs little.
 _PAUSE_S: Final = 0.05
 # A body in more pieces than this, each smaller than this, is meant to cost and not to be received.
 _MAX_PIECES: Final = 2000
@@ -23,7 +23,7 @@ _PIECE_FRAME_BYTES: Final = 32
 
 
 class UntilClosed:
-    """A transport that may be written to when its client has gone: nothing comes of it, as with asyncio's own transports."""
+    """A transport that ignores writes once its client has gone, as asyncio's own transports do."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport

@@ -1,7 +1,6 @@
 """Routes that are called directly: FastAPI describes them by their signatures, and has no part in answering.
 
-Its way from a request to a function's arguments took as much CPU time for each image as everything else outside the
-worker processes.
+Resolving each request into arguments took as much CPU time per image as everything else outside the worker processes.
 """
 
 import inspect

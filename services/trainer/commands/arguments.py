@@ -59,7 +59,8 @@ def add_detector(parser: argparse.ArgumentParser) -> None:
 
 def analyzer_of(options: argparse.Namespace) -> "Analyzer":
     """The analyzer of `options.model` with the detector of `add_detector`."""
-    from shared.assembly import YUNET_MODEL, DetectorFiles, open_analyzer
+    from shared.assembly import open_analyzer
+    from shared.detectors import YUNET_MODEL, DetectorFiles
 
     return open_analyzer(options.model, options.detector, DetectorFiles(yunet=options.yunet or YUNET_MODEL))
 

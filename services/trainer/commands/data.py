@@ -98,7 +98,8 @@ def _add_geometry(subcommands: Subcommands) -> None:
 def _run_geometry(options: argparse.Namespace) -> None:
     from services.trainer.data.dataset import Dataset
     from services.trainer.data.geometry import measure, write_geometry
-    from shared.assembly import DetectorFiles, open_detector
+    from shared.assembly import open_detector
+    from shared.detectors import DetectorFiles
 
     detectors = [] if options.no_haar else [open_detector("haar")]
     if options.detector:
@@ -115,7 +116,8 @@ def _run_geometry(options: argparse.Namespace) -> None:
 def _finder(options: argparse.Namespace) -> "FaceFinder":
     from services.trainer.data.geometry import read_geometry
     from services.trainer.data.sources import FaceFinder
-    from shared.assembly import DetectorFiles, open_detector
+    from shared.assembly import open_detector
+    from shared.detectors import DetectorFiles
 
     detector = open_detector("yunet", DetectorFiles(yunet=options.yunet)) if options.yunet else open_detector()
     return FaceFinder(detector, read_geometry(GEOMETRY)[detector.name])

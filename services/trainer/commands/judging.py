@@ -38,8 +38,8 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     from services.trainer.judging.evaluate import as_text, evaluate, write_evaluation
     from services.trainer.judging.tables import score_table
     from services.trainer.training.predictors import mirrored, open_predictor, with_default_prior
+    from shared.choices import Choices
     from shared.manifest import MANIFEST_FILE, load_manifest
-    from shared.pipeline.classify import Choices
 
     data, splits = Dataset.load(options.data), [options.split] if options.split else SPLITS[1:]
     predict = open_predictor(options.target)

@@ -15,7 +15,8 @@ from services.trainer.data.sources import FaceFinder
 from services.trainer.errors import DataError
 from shared.atomic import atomic_file
 from shared.errors import ImageError
-from shared.pipeline.decode import ImageLimits, decode
+from shared.pictures import ImageLimits
+from shared.pipeline.decode import decode
 
 # The middle is the face as served; the pixels around it let training shift and zoom out over real pixels.
 WIDE_SIZE_PX: Final = 64

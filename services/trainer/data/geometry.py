@@ -12,8 +12,8 @@ from services.trainer.data.dataset import Dataset
 from services.trainer.errors import DataError
 from shared.atomic import write_text
 from shared.boxes import CropGeometry, DetectorName
+from shared.pictures import BgrImage, GreyImage
 from shared.pipeline.crop import framed
-from shared.pipeline.decode import BgrImage, GreyImage
 from shared.pipeline.detect import Detector
 
 # Detectors miss faces of 48 pixels, and faces that touch the border. Of the borders tried (repeated edge, mirrored,

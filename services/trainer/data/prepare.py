@@ -16,7 +16,7 @@ from services.trainer.data.sources import FaceFinder, Progress, hold_out_validat
 from services.trainer.errors import DataError
 from shared.atomic import write_text
 from shared.emotions import EMOTIONS
-from shared.pipeline.decode import GreyImage
+from shared.pictures import GreyImage
 
 EMPTY_BELOW: Final = 1.0  # standard deviation in grey levels: below it an image is blank
 

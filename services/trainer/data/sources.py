@@ -18,8 +18,9 @@ from services.trainer.errors import DataError
 from shared.boxes import CropGeometry
 from shared.emotions import EMOTIONS
 from shared.errors import ImageError
+from shared.pictures import GreyImage, ImageLimits
 from shared.pipeline.crop import Square, crop, square_around
-from shared.pipeline.decode import GreyImage, ImageLimits, Picture, decode
+from shared.pipeline.decode import Picture, decode
 from shared.pipeline.detect import Detector
 from shared.pipeline.preprocess import to_face, whole_as_face
 

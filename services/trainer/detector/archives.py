@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from services.trainer.errors import DataError
-from shared.pipeline.decode import BgrImage
+from shared.pictures import BgrImage
 
 Progress: TypeAlias = Callable[[Iterable[str]], Iterable[str]]
 _IMAGES: Final = (".webp", ".jpg", ".jpeg", ".png")

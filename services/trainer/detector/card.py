@@ -64,7 +64,7 @@ def _made(manifest: DetectorManifest) -> str:
     training, counts = manifest.training, manifest.training["data"]["counts"]
     pictures = ", ".join(f"{count['pictures']:,} {_KINDS.get(kind, kind)}" for kind, count in counts.items())
     return (
-        f"By this repository's trainer (`detector prepare|train|export`): {training['steps']:,} steps, in the end of "
+        f"By this repository's trainer (`detector prepare|train|export`): {training['steps']:,} steps, the last ones on "
         f"{training['config']['batch_size']} scenes of {training['config']['side_px']} pixels each, "
         f"{training['train_seconds'] / 3600:.1f} h of wall time on a shared CPU, from {pictures}. Faces and points are "
         "those on which YuNet (MIT) agrees in a picture and in its mirror image. Scores are calibrated so that "

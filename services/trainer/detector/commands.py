@@ -114,7 +114,8 @@ def run_evaluate(options: argparse.Namespace) -> None:
 
     from services.trainer.detector.judge import BASELINE, YuNetThroughOpenCV, judge, write_figures
     from services.trainer.detector.sources import Sources
-    from shared.assembly import DetectorFiles, open_detector
+    from shared.assembly import open_detector
+    from shared.detectors import DetectorFiles
     from shared.pipeline.detect import Detector
 
     cv2.setNumThreads(1)

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from shared.pipeline.decode import BgrImage
+from shared.pictures import BgrImage
 
 Rng = np.random.Generator
 

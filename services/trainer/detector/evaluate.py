@@ -18,7 +18,7 @@ from services.trainer.detector.archives import labelled_pictures, pictures_of_fo
 from services.trainer.detector.pieces import Placement, Scene, paste
 from services.trainer.detector.sources import Source, Sources
 from shared.boxes import Box, intersection_over_union
-from shared.pipeline.decode import BgrImage
+from shared.pictures import BgrImage
 from shared.pipeline.detect import Detection, Detector
 
 MIN_CONFIDENCE: Final = 0.6

@@ -10,10 +10,10 @@ import numpy as np
 
 from services.trainer.detector import evaluate
 from services.trainer.detector.sources import Sources
-from shared.analyzer import MIN_FACE_PX
+from shared.analysis import MIN_FACE_PX
 from shared.atomic import write_text
 from shared.boxes import Box, DetectorName
-from shared.pipeline.decode import BgrImage
+from shared.pictures import BgrImage
 from shared.pipeline.detect import Detection, Detector, largest_first, min_face_share, shrink
 
 BASELINE: Final = "yunet_opencv"

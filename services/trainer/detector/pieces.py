@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.trainer.detector.sources import Boxes, Faces, Source, mirrored_faces
-from shared.pipeline.decode import BgrImage
+from shared.pictures import BgrImage
 
 # With less than the first share of it in view or uncovered, a face need not be found; with less than the second, it
 # counts as none.

@@ -23,7 +23,7 @@ from services.trainer.detector.sources import (
 )
 from shared.atomic import atomic_directory, write_text
 from shared.manifest import sha256_of
-from shared.pipeline.decode import BgrImage
+from shared.pictures import BgrImage
 from shared.pipeline.yunet import open_yunet
 
 # A face is taught where YuNet is this sure of it in the picture and in its mirror image, and both agree on the place.

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from services.trainer.detector.degrade import degrade
 from services.trainer.detector.pieces import Placement, Scene, mirrored, paste
 from services.trainer.detector.sources import Kind, Source, Sources, Split
-from shared.pipeline.decode import BgrImage
+from shared.pictures import BgrImage
 
 Rng = np.random.Generator
 MID_GREY: Final = 128
@@ -167,7 +167,7 @@ class Composer:
 
 
 def _see_from_afar(scene: Scene, rng: Rng) -> None:
-    """The scene small and in grey, as the detector's last look sees a picture."""
+    """The scene small and in grey, as the detector's glance sees a picture."""
     width, height = scene.size
     factor = rng.uniform(0.3, 0.7)
     small = cv2.resize(scene.pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.trainer.errors import DataError
-from shared.pipeline.decode import BgrImage
+from shared.pictures import BgrImage
 
 PIXELS_FILE: Final = "pixels.bin"
 INDEX_FILE: Final = "index.npz"

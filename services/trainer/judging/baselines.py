@@ -19,7 +19,7 @@ from services.trainer.data.dataset import SPLITS, Dataset
 from services.trainer.judging.evaluate import evaluate
 from services.trainer.training.predictors import Answers, Predict
 from shared.emotions import EMOTIONS
-from shared.pipeline.decode import GreyImage
+from shared.pictures import GreyImage
 from shared.scores import Metrics
 
 _LBP_GRID: Final = 6

@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from services.trainer.training.metrics import negative_log_likelihood
 from services.trainer.training.predictors import answer_names
 from shared.answers import AnswerName
-from shared.pipeline.classify import Probabilities
+from shared.choices import Probabilities
 
 # Smaller probabilities count as this one, so that their logarithm stays finite, in float32 too.
 _SMALLEST: Final = 1e-9

@@ -16,7 +16,7 @@ from services.trainer.training.metrics import score
 from services.trainer.training.predictors import Predict
 from shared.answers import AnswerName
 from shared.atomic import write_text
-from shared.pipeline.classify import Probabilities
+from shared.choices import Probabilities
 from shared.scores import OWN_YARDSTICK, AnswerScores, Metrics, Scores, Yardstick
 
 METRICS: Final = TypeAdapter(Metrics)

@@ -11,7 +11,7 @@ from services.trainer.errors import TrainerError
 from services.trainer.training.predictors import PredictOne, answer_names
 from shared.answers import AnswerName
 from shared.emotions import EMOTIONS
-from shared.pipeline.decode import GreyImage
+from shared.pictures import GreyImage
 from shared.pipeline.preprocess import to_input
 
 _SMALLEST_MAP: Final = 4  # a coarser map says nothing about places

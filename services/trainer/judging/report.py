@@ -24,9 +24,9 @@ from services.trainer.training.predictors import Answers, Predict, one_answer, o
 from services.trainer.training.workdir import Workdir, best_epoch
 from shared.answers import AnswerName, default_answer
 from shared.atomic import write_text
+from shared.choices import Probabilities
 from shared.emotions import EMOTIONS
 from shared.manifest import MANIFEST_FILE, load_manifest
-from shared.pipeline.classify import Probabilities
 from shared.scores import Metrics, Robustness
 
 _SHOWN: Final = 18

@@ -12,8 +12,8 @@ from services.trainer.judging.evaluate import own_rows
 from services.trainer.judging.tables import harm_table
 from services.trainer.training.predictors import Answers, Predict
 from shared.answers import AnswerName
+from shared.pictures import GreyImage
 from shared.pipeline.crop import MID_GREY
-from shared.pipeline.decode import GreyImage
 from shared.scores import Harms, Robustness
 
 Harm: TypeAlias = Callable[[GreyImage, float, np.random.Generator], npt.NDArray[Any]]

@@ -9,10 +9,12 @@ import numpy.typing as npt
 
 from services.trainer.errors import DataError
 from services.trainer.judging.tables import Table
-from shared.analyzer import Analyzer, Options
+from shared.analysis import Options
+from shared.analyzer import Analyzer
 from shared.errors import ImageError
+from shared.pictures import BgrImage, ImageLimits
 from shared.pipeline.crop import framed
-from shared.pipeline.decode import BgrImage, ImageLimits, Picture, decode
+from shared.pipeline.decode import Picture, decode
 from shared.scores import Change, Steadiness
 
 Alter: TypeAlias = Callable[[BgrImage], BgrImage]

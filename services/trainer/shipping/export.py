@@ -30,9 +30,9 @@ from services.trainer.training.workdir import Workdir, best_epoch
 from shared.answers import AnswerName
 from shared.atomic import atomic_directory, write_text
 from shared.boxes import CropGeometry, DetectorName
+from shared.choices import Choices
 from shared.emotions import EMOTIONS
 from shared.manifest import CARD_FILE, MODEL_FILE, Answer, Golden, ModelManifest, Training, sha256_of
-from shared.pipeline.classify import Choices
 from shared.scores import Scores
 
 # Read by every ONNX Runtime since 1.14 (February 2023), and sufficient for all our networks.

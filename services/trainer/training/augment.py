@@ -6,7 +6,7 @@ import numpy.typing as npt
 
 from services.trainer.data.dataset import FACE_SIZE_PX, Targets
 from services.trainer.training.config import AugmentConfig
-from shared.pipeline.decode import GreyImage
+from shared.pictures import GreyImage
 
 Faces = npt.NDArray[np.float32]  # (N, size, size), 0 to 255
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from sklearn.metrics import classification_report, confusion_matrix
 
 from services.trainer.errors import DataError
+from shared.choices import Probabilities
 from shared.emotions import EMOTIONS
-from shared.pipeline.classify import Probabilities
 from shared.scores import ClassScores, Scores
 
 ECE_BINS: Final = 15

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.answers import AnswerName, default_answer
+from shared.choices import Choices, Probabilities
 from shared.manifest import MANIFEST_FILE, load_manifest
-from shared.pipeline.classify import Choices, Classifier, Probabilities, open_classifier
+from shared.pipeline.classify import Classifier, open_classifier
 from shared.pipeline.preprocess import mirror_image, to_input
 
 Answers: TypeAlias = dict[AnswerName, Probabilities]

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from websockets.exceptions import ConnectionClosed
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SHIPPED_MODEL
 
 MB = 1_000_000
 OPENED: list[socket.socket] = []
@@ -160,6 +160,25 @@ SERVICE = (sys.executable, "-m", "services.api")
 def start(environment: dict[str, str], command: Sequence[str] = SERVICE, **options: Any) -> "subprocess.Popen[str]":
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MIEN_")}
     return subprocess.Popen(command, cwd=ROOT, env=clean | environment, text=True, **options)
+
+
+@contextlib.contextmanager
+def limited(ulimit: str, workers: int, **options: Any) -> Iterator[Client]:
+    """A service under a limit of the shell, `-n 128` for instance, that is ready; killed if the block does not end it."""
+    port = free_port()
+    environment = {
+        "MIEN_PORT": str(port),
+        "MIEN_MODEL": str(SHIPPED_MODEL),
+        "MIEN_DETECTOR": "haar",
+        "MIEN_WORKERS": str(workers),
+    }
+    process = start(environment, ["bash", "-c", f"ulimit {ulimit}; exec {' '.join(SERVICE)}"], **options)
+    client = Client(f"http://127.0.0.1:{port}", process)
+    try:
+        client.wait_until_ready()
+        yield client
+    finally:
+        process.kill()
 
 
 def free_port() -> int:

@@ -1,4 +1,4 @@
-"""A crowd in front of a full queue: each is told at once, and it costs those little who are inside."""
+"""While the queue is full, new requests are refused at once, and those already accepted are hardly slowed down."""
 
 import http.client
 import json
@@ -11,7 +11,7 @@ from tests.services.api.hostile import Client, in_threads
 PAGE = "https://app.example"
 
 
-def test_who_is_turned_away_is_told_whole_and_may_stay(slow: bytes, jpeg: bytes, tmp_path: Path) -> None:
+def test_a_refusal_is_a_complete_answer_and_keeps_the_connection_open(slow: bytes, jpeg: bytes, tmp_path: Path) -> None:
     with (
         (tmp_path / "log").open("w") as log,
         running_process(log, workers=1, queue_size=0, detect_side_px=320, allowed_origins=PAGE, log_format="json") as (

@@ -4,25 +4,22 @@ import base64
 import contextlib
 import io
 import json
-import os
 import select
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 from typing import Any
 
 from PIL import Image
 
-from tests.conftest import ROOT, SHIPPED_MODEL, running_process
+from tests.conftest import running_process
 from tests.services.api.hostile import (
     MB,
     Client,
-    free_port,
     head,
     in_threads,
+    limited,
     patience,
     problem_of,
     tiny_webp,
@@ -237,19 +234,7 @@ def test_a_rate_limit_is_told_with_when_to_come_back(jpeg: bytes) -> None:
 
 def test_nothing_ends_the_service_within_a_gigabyte(slow: bytes, jpeg: bytes) -> None:
     """Address space is limited to 1 GiB in each of its processes; large images are refused or done, the rest is served."""
-    port = free_port()
-    environment = {
-        "MIEN_PORT": str(port),
-        "MIEN_MODEL": str(SHIPPED_MODEL),
-        "MIEN_DETECTOR": "haar",
-        "MIEN_WORKERS": "2",
-    }
-    command = ["bash", "-c", f"ulimit -v 1048576; exec {sys.executable} -m services.api"]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("MIEN_")}
-    process = subprocess.Popen(command, cwd=ROOT, env=clean | environment, text=True)
-    client = Client(f"http://127.0.0.1:{port}", process)
-    try:
-        client.wait_until_ready()
+    with limited("-v 1048576", workers=2) as client:
         statuses: list[int] = []
         requests = [(tiny_webp(3000), "/predict"), (slow, "/predict/annotated"), (slow, "/predict")]
         threads = [
@@ -262,7 +247,5 @@ def test_nothing_ends_the_service_within_a_gigabyte(slow: bytes, jpeg: bytes) ->
         assert len(statuses) == 6
         assert set(statuses) <= {200, 400, 413, 503, 504}
         assert client.predict(jpeg) == 200
-        process.terminate()
-        assert process.wait(timeout=30) == 0
-    finally:
-        process.kill()
+        client.process.terminate()
+        assert client.process.wait(timeout=30) == 0

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from tests.conftest import ROOT, SHIPPED_MODEL, running_process
-from tests.services.api.hostile import Client, free_port, head, patience, problem_of, start
+from tests.services.api.hostile import Client, free_port, head, limited, patience, problem_of, start
 
 
 def test_a_log_that_nobody_reads_stops_nothing(jpeg: bytes) -> None:
@@ -60,18 +60,7 @@ def test_a_full_disk_behind_stdout_does_not_prevent_the_start() -> None:
 
 
 def test_a_crowd_beyond_the_descriptors_is_logged_once_a_second(jpeg: bytes) -> None:
-    port = free_port()
-    environment = {
-        "MIEN_PORT": str(port),
-        "MIEN_MODEL": str(SHIPPED_MODEL),
-        "MIEN_DETECTOR": "haar",
-        "MIEN_WORKERS": "1",
-    }
-    command = ["bash", "-c", f"ulimit -n 128; exec {sys.executable} -m services.api"]
-    process = start(environment, command, stderr=subprocess.PIPE)
-    client = Client(f"http://127.0.0.1:{port}", process)
-    try:
-        client.wait_until_ready()
+    with limited("-n 128", workers=1, stderr=subprocess.PIPE) as client:
         started = time.monotonic()
         crowd = [client.raw(b"") for _ in range(500)]
         time.sleep(2)
@@ -80,13 +69,12 @@ def test_a_crowd_beyond_the_descriptors_is_logged_once_a_second(jpeg: bytes) -> 
         client.wait_until_ready()
         lasted = time.monotonic() - started
         assert client.predict(jpeg) == 200
-    finally:
-        process.terminate()
-        said = process.communicate(timeout=30)[1]
+        client.process.terminate()
+        said = client.process.communicate(timeout=30)[1]
     refusals = [line for line in said.splitlines() if '"level": "info"' not in line]
     assert any("connections are refused: all 64 are open" in line for line in refusals)
     assert len(refusals) <= 3 * (lasted + 2)
-    assert process.returncode == 0
+    assert client.process.returncode == 0
 
 
 def test_a_worker_has_no_more_memory_than_was_reserved() -> None:

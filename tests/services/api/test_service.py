@@ -17,7 +17,7 @@ from services.api.service import Image as Picture
 from services.api.service import Service
 from services.api.settings import Settings
 from services.api.telemetry import Telemetry
-from shared.analyzer import Options
+from shared.analysis import Options
 from shared.emotions import EMOTIONS
 from shared.manifest import load_manifest
 from tests.conftest import SHIPPED_MODEL, faulty, value

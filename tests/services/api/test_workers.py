@@ -15,7 +15,7 @@ from services.api.jobs import Job
 from services.api.service import assembly_of
 from services.api.settings import Settings
 from services.api.workers import Lane, Workers
-from shared.analyzer import Options
+from shared.analysis import Options
 from shared.errors import ModelError, OutOfMemory
 from tests.conftest import faulty
 

@@ -21,8 +21,8 @@ from services.batch.storage import Output
 from shared.analyzer import Analyzer
 from shared.boxes import Box
 from shared.manifest import load_manifest
+from shared.pictures import BgrImage, ImageLimits
 from shared.pipeline.classify import open_classifier
-from shared.pipeline.decode import BgrImage, ImageLimits
 from shared.pipeline.detect import Detection
 from tests.conftest import SHIPPED_MODEL
 

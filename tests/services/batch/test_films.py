@@ -9,7 +9,7 @@ import pytest
 from services.batch.errors import UndecodableVideo, VideoCutShort
 from services.batch.films import Frame, Span, frames
 from shared.errors import ImageTooLarge
-from shared.pipeline.decode import ImageLimits
+from shared.pictures import ImageLimits
 from tests.services.batch.conftest import square, write_film
 
 # As ffmpeg writes where the rate varies: gaps of .12, .08, .1 and then half seconds.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from services.batch.smoothing import CentredWindow, Moment, Smoothed
-from shared.analyzer import Face
+from shared.analysis import Face
 from shared.boxes import PixelBox
 from shared.emotions import EMOTIONS
 from shared.tracking import TrackedFace

@@ -9,7 +9,7 @@ import pytest
 from services.api.faults import Overloaded
 from services.api.streaming.session import Close, Session, SessionEnded
 from services.api.telemetry import Telemetry
-from shared.analyzer import Analysis, Model, Options
+from shared.analysis import Analysis, Model, Options
 from shared.errors import ImageTooLarge, ModelError, UnknownAnswer
 
 NOTHING = Analysis(640, 480, (), {"decode": 0.001}, Model("m", "v", "haar"))

@@ -12,7 +12,8 @@ from services.trainer.data.faces import WIDE_SIZE_PX, Faces, collect_faces
 from services.trainer.data.geometry import read_geometry
 from services.trainer.data.sources import FaceFinder
 from services.trainer.errors import DataError
-from shared.pipeline.decode import ImageLimits, decode
+from shared.pictures import ImageLimits
+from shared.pipeline.decode import decode
 from shared.pipeline.detect import HaarDetector
 from tests.conftest import ROOT
 

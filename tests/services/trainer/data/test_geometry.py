@@ -9,8 +9,8 @@ from services.trainer.data.dataset import Dataset
 from services.trainer.data.geometry import ENLARGE, MARGIN, measure, read_geometry, write_geometry
 from services.trainer.errors import DataError
 from shared.boxes import Box, CropGeometry, DetectorName
+from shared.pictures import BgrImage
 from shared.pipeline.crop import Square, square_around
-from shared.pipeline.decode import BgrImage
 from shared.pipeline.detect import Detection
 from tests.conftest import ROOT
 

@@ -9,7 +9,7 @@ import pytest
 
 from services.trainer.detector.prepare import prepare
 from services.trainer.detector.sources import Boxes, Faces, Kind
-from shared.pipeline.decode import BgrImage
+from shared.pictures import BgrImage
 from tests.drawn import draw_face
 
 FACE = (24.0, 16.0, 48.0, 64.0)

@@ -15,9 +15,9 @@ from services.trainer.judging.steadiness import CHANGES, moved, steadiness
 from shared.analyzer import Analyzer
 from shared.answers import AnswerName, Prior
 from shared.boxes import Box, DetectorName
+from shared.choices import Probabilities
 from shared.manifest import load_manifest
-from shared.pipeline.classify import Probabilities
-from shared.pipeline.decode import BgrImage, ImageLimits
+from shared.pictures import BgrImage, ImageLimits
 from shared.pipeline.detect import Detection
 from shared.pipeline.preprocess import FaceBatch
 from tests.conftest import SHIPPED_MODEL

@@ -18,10 +18,11 @@ from services.trainer.training.networks import build
 from services.trainer.training.train import Start, train
 from services.trainer.training.transfer import BACKBONE, freeze
 from services.trainer.training.workdir import Workdir
-from shared.analyzer import Analyzer, Options
+from shared.analysis import Options
+from shared.analyzer import Analyzer
 from shared.manifest import load_manifest
+from shared.pictures import ImageLimits
 from shared.pipeline.classify import open_classifier
-from shared.pipeline.decode import ImageLimits
 from shared.pipeline.detect import HaarDetector
 from tests.conftest import ROOT
 

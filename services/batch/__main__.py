@@ -47,9 +47,9 @@ def _score(options: argparse.Namespace) -> int:
     )
     summary = score(Job(**given), request)
     print(described(options.out, summary, options.csv, options.crops))
-    if broken := summary.errors["unreadable_archive"]:
+    if summary.again:
         print(
-            f"error: {broken} tar files could not be read to their end; the same command tries them again.",
+            f"error: {summary.again:,} files could not be read to their end; the same command tries them again.",
             file=sys.stderr,
         )
         return 2

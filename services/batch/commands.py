@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from services.batch.crops import CROPS, FACES_FILE, VOTES_FILE, join_crops
 from services.batch.engine import Engine, ray_running
-from services.batch.errors import InputError, OutputError
+from services.batch.errors import InputError
 from services.batch.job import Job, claim, open_reader, stamp
 from services.batch.plan import FACES, PLAN, SHARDS, Shard, extend_plan, finished, shards
 from services.batch.progress import Bar
@@ -57,7 +57,7 @@ def score(job: Job, request: Request) -> Summary:
                     Engine(job, output, by, cores).score(left, bar.update)
             return _conclude(output, plan, by, request.csv, job.crops)
     except OSError as error:
-        raise OutputError(f"{output.url} cannot be written: {error.strerror or error}.") from error
+        raise output.fault(error) from error
 
 
 def _conclude(output: Output, plan: Sequence[Shard], by: dict[str, str], as_csv: bool, crops: bool) -> Summary:

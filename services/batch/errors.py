@@ -6,7 +6,8 @@
     │   ├── OutputError            the output cannot be written, or belongs to another job
     │   └── ClusterError           the Ray cluster is unreachable, or lost its workers
     └── SourceError                one file is at fault: a row with an error code, and the job goes on
-        ├── UnreadableFile         missing, not permitted, or the network failed
+        ├── UnreadableFile         missing, or not permitted
+        │   └── UnreachableFile    the object store or the network failed: the next run tries again
         ├── PayloadTooLarge        more bytes than a photo may have
         ├── UndecodableVideo       not a film, or damaged
         ├── VideoCutShort          a film that ends before its header says
@@ -41,7 +42,11 @@ class SourceError(MienError):
 
 
 class UnreadableFile(SourceError):
-    """Missing, not permitted, or the network failed."""
+    """Missing, or not permitted."""
+
+
+class UnreachableFile(UnreadableFile):
+    """The object store or the network failed: the next run tries again."""
 
 
 class PayloadTooLarge(SourceError):

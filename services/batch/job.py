@@ -19,7 +19,7 @@ from shared.manifest import MODEL_FILE, sha256_of
 from shared.pictures import ImageLimits
 
 JOB: Final = "job.json"
-FORMAT: Final = 2
+FORMAT: Final = 3
 _VERSION_DIGITS: Final = 12
 
 
@@ -106,9 +106,7 @@ def claim(output: Output, job: Job, by: dict[str, str], resume: bool) -> None:
             )
         output.write_json(JOB, mine)
     except OSError as error:
-        raise OutputError(
-            f"{output.url} cannot be written: {error.strerror or error}. Choose another --out."
-        ) from error
+        raise output.fault(error) from error
 
 
 def _compare(output: Output, mine: dict[str, Any], resume: bool) -> None:

@@ -21,7 +21,7 @@ PLAN: Final = "plan"
 SHARDS: Final = "shards"
 FACES: Final = "faces"
 DONE: Final = ".json"
-UNREADABLE: Final = ".unreadable"  # finished as far as it could be read; the next run tries again
+UNREADABLE: Final = ".unreadable"  # done as far as it could be read; the next run tries again
 _SCHEMA: Final = pa.schema([("source", pa.string()), ("kind", pa.string()), ("size", pa.int64())])
 # Small jobs are cut small enough for every core to have some; large ones large enough to cost nothing.
 _LEAST, _MOST, _OF_THE_WHOLE = 32, 1000, 256

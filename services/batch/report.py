@@ -26,6 +26,7 @@ class Summary:
     frames: int = 0
     empty: int = 0
     faces: int = 0
+    again: int = 0  # files that the next run tries again
     emotions: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     films: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -34,7 +35,7 @@ class Summary:
 
     def add(self, manifest: dict[str, Any]) -> None:
         """Take a shard's manifest."""
-        for name in ("pictures", "frames", "empty", "faces"):
+        for name in ("pictures", "frames", "empty", "faces", "again"):
             setattr(self, name, getattr(self, name) + manifest[name])
         self.emotions.update(manifest["emotions"])
         self.errors.update(manifest["errors"])

@@ -14,8 +14,9 @@ from typing import IO, Any, Final, TypeAlias
 
 from services.batch.crops import CropWriter, open_crops
 from services.batch.errors import (
-    OutputError,
+    PayloadTooLarge,
     UndecodableVideo,
+    UnreachableFile,
     UnreadableArchive,
     UnreadableFile,
     VideoCutShort,
@@ -74,11 +75,11 @@ class Scorer:
                 "sources": len(sources), "rows": rows.written, "seconds": round(time.monotonic() - started, 3),
                 "cpu_seconds": round(time.process_time() - cpu_s, 3), "peak_memory_mb": _peak_memory_mb(),
             }  # fmt: skip
-            self.output.write_json(shard.unreadable if run.again else shard.manifest, manifest)
-            if not run.again:
+            self.output.write_json(shard.unreadable if run.tally.again else shard.manifest, manifest)
+            if not run.tally.again:
                 self.output.remove(shard.unreadable)
         except OSError as error:  # what goes wrong with a source is an error of ours by now
-            raise OutputError(f"{self.output.url} cannot be written: {error.strerror or error}.") from error
+            raise self.output.fault(error) from error
 
 
 @dataclass(slots=True)
@@ -91,7 +92,6 @@ class _Run:
     crops: CropWriter | None
     report: Report
     tally: Tally = field(default_factory=Tally)
-    again: bool = False  # an archive could not be read to its end
 
     def all(self, sources: list[Source]) -> None:
         photos = [source for source in sources if source.kind == "photo"]
@@ -110,6 +110,7 @@ class _Run:
 
     def _fault(self, place: Place, error: Exception) -> None:
         detail = str(error) if isinstance(error, MienError) else f"This is a fault of ours: {error!r}."
+        self.tally.again += isinstance(error, UnreachableFile | UnreadableArchive)
         self._add([error_row(place, code_of(error), detail)])
 
     def _photo(self, place: Place, data: bytes | Exception) -> None:
@@ -190,19 +191,25 @@ class _Run:
                         self._member(Place(source.url, member.name), content, film=kind == "film")
                     self.report(file.tell() / source.size if source.size else 0.0, self.tally.pictures)
         except (tarfile.TarError, EOFError, zlib.error, LZMAError, UnreadableFile) as error:
-            self.again = True
             said = "" if isinstance(error, UnreadableFile) else f"{source.url} is no tar file, or is cut short: "
             self._fault(Place(source.url), UnreadableArchive(f"{said}{error}"))
 
     def _member(self, place: Place, content: IO[bytes], film: bool) -> None:
         if not film:
-            self._photo(place, read_bounded(content, place.member or place.source))
+            self._photo(place, _bytes_of(content, place.member or place.source))
             return
         with tempfile.TemporaryFile(prefix="mien-") as copy:  # a film is read to and fro, a stream cannot be
             while piece := content.read(1 << 20):
                 copy.write(piece)
             copy.seek(0)
             self._film(place, copy)
+
+
+def _bytes_of(content: IO[bytes], name: str) -> bytes | PayloadTooLarge:
+    try:
+        return read_bounded(content, name)
+    except PayloadTooLarge as error:
+        return error
 
 
 def _peak_memory_mb() -> float:

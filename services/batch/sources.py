@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from services.batch.errors import InputError
-from services.batch.storage import file_system, is_remote
+from services.batch.storage import CHECK_STORE, file_system, is_remote
 
 Kind: TypeAlias = Literal["photo", "film", "archive"]
 
@@ -54,7 +54,12 @@ def list_sources(inputs: Sequence[str], column: str | None = None) -> Iterator[S
         try:
             yield from _remote(name, column) if is_remote(name) else _local(name.removeprefix("file://"), column)
         except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
-            raise InputError(f"{name} cannot be listed: {error}.") from error
+            raise _unlisted(name, error) from error
+
+
+def _unlisted(name: str, error: Exception) -> InputError:
+    fix = f" {CHECK_STORE}" if is_remote(name) else ""
+    return InputError(f"{name} cannot be listed: {str(error).rstrip('.')}.{fix}")
 
 
 def _local(name: str, column: str | None) -> Iterator[Source]:
@@ -93,11 +98,11 @@ def _remote(name: str, column: str | None) -> Iterator[Source]:
         elif fs.exists(path):
             yield from _file(name, int(fs.info(path).get("size") or 0), column)
         else:
-            raise InputError(f"There is nothing at {name}.")
+            raise InputError(f"There is nothing at {name}. {CHECK_STORE}")
     except InputError:
         raise
     except Exception as error:  # fsspec's file systems raise what their clients raise
-        raise InputError(f"{name} cannot be listed: {error}.") from error
+        raise _unlisted(name, error) from error
 
 
 def _remote_folder(fs: Any, path: str) -> Iterator[Source]:

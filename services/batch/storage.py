@@ -1,24 +1,36 @@
 """Local folders and object stores alike, by fsspec: where inputs are read and results are written."""
 
+import errno
 import fcntl
+import io
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from services.batch.errors import BatchError, InputError, OutputError, PayloadTooLarge, UnreadableFile
+from services.batch.errors import (
+    BatchError,
+    InputError,
+    OutputError,
+    PayloadTooLarge,
+    SourceError,
+    UnreachableFile,
+    UnreadableFile,
+)
 from shared.atomic import atomic_file
+from shared.errors import MienError
 
 # A PNG of 50 million pixels has some 80 MB; eight are fetched ahead, so what is larger would fill a worker's memory.
 MAX_PHOTO_BYTES: Final = 100_000_000
 _TRIES: Final = 3
 LOCK: Final = ".lock"
+CHECK_STORE: Final = "Check the name, the store's endpoint and the credentials."
 
 
 def is_remote(url: str) -> bool:
@@ -41,44 +53,98 @@ def file_system(url: str, error: type[BatchError] = InputError) -> tuple[Any, st
     return fs, str(path)
 
 
-def open_input(url: str) -> IO[bytes]:
-    """`url` for reading, seekable. Raises UnreadableFile."""
+class _Input(io.RawIOBase):
+    """A file being read. Raises UnreadableFile, whatever the client of a store raises."""
+
+    def __init__(self, url: str, file: IO[bytes]) -> None:
+        self._url, self._file = url, file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def read(self, size: int = -1) -> bytes:
+        with _reading(self._url):
+            return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with _reading(self._url):
+            return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@contextmanager
+def _reading(url: str) -> Iterator[None]:
     try:
+        yield
+    except SourceError:
+        raise
+    except Exception as error:  # the file systems of fsspec raise what their clients raise
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+        lasting = not is_remote(url) or isinstance(error, FileNotFoundError)
+        raise (UnreadableFile if lasting else UnreachableFile)(f"{url} cannot be read: {said.rstrip('.')}.") from error
+
+
+def open_input(url: str) -> IO[bytes]:
+    """`url` for reading, seekable. It raises UnreadableFile, as this does."""
+    with _reading(url):
         if not is_remote(url):
-            return open(url.removeprefix("file://"), "rb")
+            return cast(IO[bytes], _Input(url, open(url.removeprefix("file://"), "rb")))
         fs, path = file_system(url)
-        opened: IO[bytes] = fs.open(path, "rb")
-    except Exception as error:  # fsspec's file systems raise what their clients raise
-        raise UnreadableFile(_reason(url, error)) from error
-    return opened
+        return cast(IO[bytes], _Input(url, fs.open(path, "rb")))
 
 
 def read_photo(url: str) -> bytes:
     """The bytes of a photo; a store that fails is asked three times. Raises UnreadableFile or PayloadTooLarge."""
-    for attempt in range(_TRIES if is_remote(url) else 1):
+    # To open a file in a store takes a request of its own, for its size. Web servers may answer with more than was asked.
+    at_once = is_remote(url) and not url.startswith("http")
+    for _ in range(_TRIES - 1):
         try:
-            with open_input(url) as file:
-                return read_bounded(file, url)
-        except PayloadTooLarge:
-            raise
-        except Exception as error:  # as above
-            reason = error
-            if isinstance(error.__cause__, FileNotFoundError) or attempt == _TRIES - 1:
-                break
-    raise reason if isinstance(reason, UnreadableFile) else UnreadableFile(_reason(url, reason)) from reason
+            return _in_one_request(url) if at_once else _read_photo(url)
+        except UnreachableFile:
+            at_once = False  # nor does a store give a part of an empty file
+    return _read_photo(url)
+
+
+def _in_one_request(url: str) -> bytes:
+    with _reading(url):
+        fs, path = file_system(url)
+        return _bounded(fs.cat_file(path, end=MAX_PHOTO_BYTES + 1), url)
+
+
+def _read_photo(url: str) -> bytes:
+    with open_input(url) as file:
+        return read_bounded(file, url)
 
 
 def read_bounded(file: IO[bytes], name: str) -> bytes:
     """All of `file`. Raises PayloadTooLarge when that is more than a photo may have."""
-    data = file.read(MAX_PHOTO_BYTES + 1)
+    return _bounded(file.read(MAX_PHOTO_BYTES + 1), name)
+
+
+def _bounded(data: bytes, name: str) -> bytes:
     if len(data) > MAX_PHOTO_BYTES:
         raise PayloadTooLarge(f"{name} is larger than {MAX_PHOTO_BYTES:,} bytes.")
     return data
 
 
-def _reason(url: str, error: Exception) -> str:
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-    return f"{url} cannot be read: {said}."
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    """What the client of a store raises, as the kind of error that a disk's faults have."""
+    try:
+        yield
+    except (OSError, MienError):
+        raise
+    except Exception as error:
+        raise OSError(str(error) or type(error).__name__) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,27 +169,39 @@ class Output:
     def is_local(self) -> bool:
         return isinstance(self.fs, LocalFileSystem)
 
+    def fault(self, error: OSError) -> OutputError:
+        """`error` of this output, and what to do about it."""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        fix = "Make room, then repeat the command." if full else "Choose another --out."
+        said = str(error.strerror or error).rstrip(".")
+        return OutputError(f"{self.url} cannot be written: {said}. {fix if self.is_local else CHECK_STORE}")
+
     def exists(self, name: str) -> bool:
-        return bool(self.fs.exists(f"{self.path}/{name}"))
+        """Whether there is a file `name`. Raises OSError, as the others do."""
+        with _as_os_error():
+            return bool(self.fs.exists(f"{self.path}/{name}"))
 
     def names(self, folder: str) -> list[str]:
         """The names of the files in `folder`, sorted; none when there is no such folder."""
-        self.fs.invalidate_cache()
-        try:
-            found = self.fs.ls(f"{self.path}/{folder}", detail=False)
-        except FileNotFoundError:
-            return []
+        with _as_os_error():
+            self.fs.invalidate_cache()
+            try:
+                found = self.fs.ls(f"{self.path}/{folder}", detail=False)
+            except FileNotFoundError:
+                return []
         return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found)
 
-    def open(self, name: str) -> IO[bytes]:
-        """`name` for reading, seekable. Raises FileNotFoundError."""
-        opened: IO[bytes] = self.fs.open(f"{self.path}/{name}", "rb")
-        return opened
+    @contextmanager
+    def open(self, name: str) -> Iterator[IO[bytes]]:
+        """`name` for reading, seekable, while the block lasts."""
+        with _as_os_error(), self.fs.open(f"{self.path}/{name}", "rb") as file:
+            yield file
 
     def remove(self, name: str) -> None:
         """Remove `name` where it exists."""
         if self.exists(name):
-            self.fs.rm_file(f"{self.path}/{name}")
+            with _as_os_error():
+                self.fs.rm_file(f"{self.path}/{name}")
 
     @contextmanager
     def written(self, name: str) -> Iterator[Path]:
@@ -138,13 +216,15 @@ class Output:
         with tempfile.TemporaryDirectory(prefix="mien-") as scratch:
             local = Path(scratch) / Path(name).name
             yield local
-            self.fs.makedirs(f"{self.path}/{name}".rpartition("/")[0], exist_ok=True)
-            self.fs.put_file(str(local), f"{self.path}/{name}")
+            with _as_os_error():
+                # It makes folders where a store has them; makedirs would make a bucket, too.
+                self.fs.put_file(str(local), f"{self.path}/{name}")
 
     def read_json(self, name: str) -> Any:
-        """What `name` holds. Raises FileNotFoundError, or ValueError when it is no JSON."""
+        """What `name` holds. Raises ValueError when that is no JSON."""
         with self.open(name) as file:
-            return json.load(file)
+            text = file.read()
+        return json.loads(text)
 
     def write_json(self, name: str, content: Any) -> None:
         """Write `content` as `name`, whole or not at all."""

@@ -124,6 +124,7 @@ class Tally:
     frames: int = 0
     empty: int = 0  # pictures without a face
     faces: int = 0
+    again: int = 0  # files that the next run tries again
     emotions: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     surest: Surest = field(default_factory=Surest)
@@ -145,6 +146,7 @@ class Tally:
         """What the shard's manifest holds."""
         return {
             "pictures": self.pictures, "frames": self.frames, "empty": self.empty, "faces": self.faces,
+            "again": self.again,
             "emotions": dict(self.emotions), "errors": dict(self.errors), "films": self.films,
             "surest": {emotion: list(found.values()) for emotion, found in self.surest.found.items()},
         }  # fmt: skip

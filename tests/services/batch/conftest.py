@@ -1,18 +1,28 @@
 """Films of a moving square, and an analyzer whose detector finds it: small and quick, with the shipped model."""
 
-from collections.abc import Callable, Sequence
+import gc
+import io
+import json
+import tarfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import boto3
 import cv2
+import httpx
 import numpy as np
 import numpy.typing as npt
 import pyarrow.dataset as ds
 import pytest
+import s3fs
+from moto.server import ThreadedMotoServer
 
+from services.batch.engine import ray_running
 from services.batch.job import Job
 from services.batch.plan import extend_plan, shards
 from services.batch.scoring import Scorer
@@ -27,6 +37,7 @@ from shared.pipeline.detect import Detection
 from tests.conftest import SHIPPED_MODEL
 
 BRIGHT = 128
+WITH = ("--detector", "haar", "--model", str(SHIPPED_MODEL), "--detect-side-px", "160")
 Picture = npt.NDArray[np.uint8]
 
 
@@ -76,6 +87,16 @@ def write_film(
     return path
 
 
+def tar_of(path: Path, files: dict[str, bytes]) -> Path:
+    """A tar file of `files`."""
+    with tarfile.open(path, "w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     """Every row of the table in `folder`, by source, member, frame and face."""
     if not any((folder / "faces").glob("*.parquet")):
@@ -104,3 +125,38 @@ def bench() -> Bench:
     manifest = load_manifest(SHIPPED_MODEL)
     classifier = open_classifier(SHIPPED_MODEL, manifest, threads=1)
     return Bench(Analyzer(manifest, classifier, SquareDetector(), ImageLimits()))  # type: ignore[arg-type] # a fake
+
+
+_MAY_ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+
+
+@pytest.fixture(scope="package")
+def store() -> Iterator[s3fs.S3FileSystem]:
+    """An S3 server on this machine that checks signatures; the environment names it and holds its one user's key."""
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    url = "http://{}:{}".format(*server.get_host_and_port())
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+            environment.setenv(f"AWS_{name}", "anybody")
+        for name, value in {"ENDPOINT_URL": url, "DEFAULT_REGION": "us-east-1", "MAX_ATTEMPTS": "1"}.items():
+            environment.setenv(f"AWS_{name}", value)
+        httpx.post(f"{url}/moto-api/reset-auth", content="3").raise_for_status()  # requests that anybody may make
+        iam = boto3.client("iam")
+        iam.create_user(UserName="archivist")
+        iam.put_user_policy(UserName="archivist", PolicyName="all", PolicyDocument=json.dumps(_MAY_ALL))
+        key = iam.create_access_key(UserName="archivist")["AccessKey"]
+        environment.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+        environment.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+        yield s3fs.S3FileSystem()
+    server.stop()
+
+
+@pytest.fixture(scope="package")
+def ray(store: s3fs.S3FileSystem) -> Iterator[None]:
+    """One Ray for all tests, whose workers know the store: its start is most of their time."""
+    with ray_running(None, 2):
+        yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # Ray does not wait for the processes that it ends
+        gc.collect()

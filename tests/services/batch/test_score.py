@@ -1,7 +1,6 @@
 """The command with real Ray: resumed, killed, refused, and told in one line what is wrong."""
 
 import csv
-import gc
 import gzip
 import json
 import os
@@ -11,8 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,24 +17,12 @@ import pytest
 from PIL import Image
 
 from services.batch.__main__ import main
-from services.batch.engine import ray_running
 from services.trainer.data.sources import read_csv
 from tests.conftest import ROOT, SHIPPED_MODEL
-from tests.services.batch.conftest import rows_of, write_film, write_photo
+from tests.services.batch.conftest import WITH, rows_of, write_film, write_photo
 
 # Ray does not wait for the processes that it ends.
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
-WITH = ("--detector", "haar", "--model", str(SHIPPED_MODEL), "--detect-side-px", "160")
-
-
-@pytest.fixture(scope="module")
-def ray() -> Iterator[None]:
-    """One Ray for all tests here: its start is most of their time."""
-    with ray_running(None, 2):
-        yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # Ray does not wait for the processes that it ends
-        gc.collect()
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +109,7 @@ def test_an_unreadable_tar_file_beside_others_is_told_at_the_end(
     (tmp_path / "in/b.tar").write_bytes(b"no tar" * 200)
     assert score(tmp_path / "in", out=tmp_path / "out", monkeypatch=monkeypatch) == 2
     said = capsys.readouterr()
-    assert "1 tar files could not be read to their end; the same command tries them again" in said.err
+    assert "1 files could not be read to their end; the same command tries them again" in said.err
     assert [row["error"] for row in rows_of(tmp_path / "out")] == [None, "unreadable_archive"]
 
 

@@ -1,7 +1,6 @@
 """A shard the whole way: rows for every picture, an error row for every fault, and never a stop."""
 
 import errno
-import io
 import json
 import tarfile
 from collections import Counter
@@ -25,7 +24,7 @@ from services.batch.table import COLUMNS, SCHEMA
 from shared.emotions import EMOTIONS
 from shared.errors import ImageError
 from tests.conftest import ROOT
-from tests.services.batch.conftest import Bench, rows_of, square, write_film, write_photo
+from tests.services.batch.conftest import Bench, rows_of, square, tar_of, write_film, write_photo
 
 
 def test_a_folder_becomes_rows_a_face_and_an_empty_photo_keeps_its_row(bench: Bench, tmp_path: Path) -> None:
@@ -100,15 +99,6 @@ def test_a_film_that_ends_early_keeps_its_rows_and_adds_an_error(bench: Bench, t
     counts = Counter(row["error"] for row in rows)
     assert counts["video_cut_short"] == 1
     assert counts[None] >= 5
-
-
-def tar_of(path: Path, files: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as archive:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return path
 
 
 @pytest.fixture
@@ -193,3 +183,13 @@ def test_memory_does_not_grow_with_the_film(bench: Bench, tmp_path: Path) -> Non
         (manifest,) = (tmp_path / f"out{count}/shards").glob("*.json")
         held.append(json.loads(manifest.read_text())["peak_memory_mb"])
     assert held[1] - held[0] < 40
+
+
+def test_a_photo_in_a_tar_file_that_is_too_large_is_a_row_as_it_is_in_a_folder(bench: Bench, tmp_path: Path) -> None:
+    large = tarfile.TarInfo("large.png")
+    large.size = 100_000_001
+    with (tmp_path / "set.tar").open("wb") as file:
+        file.write(large.tobuf())
+        file.truncate(512 + large.size // 512 * 512 + 512 + 1024)  # a hole: takes no room
+    (row,) = bench.score(tmp_path / "set.tar", tmp_path / "out")
+    assert (row["member"], row["error"]) == ("large.png", "payload_too_large")

@@ -13,7 +13,6 @@ from services.api import errors, openapi
 from services.api.launch import COMMAND, Launched
 from services.api.middleware import CatchAll, ProblemsOnly, RequestContext
 from services.api.routes import health, metrics, model, page, predict, stream
-from services.api.routes.direct import Shortcut
 from services.api.service import Service
 from services.api.settings import Settings
 from services.api.telemetry import Telemetry
@@ -86,9 +85,6 @@ def _lifespan(
 
 def _add_middleware(app: FastAPI, settings: Settings, telemetry: Telemetry) -> None:
     """The last one added is the outermost: every answer gets an id, also those of CORS, and every error CORS headers."""
-    app.add_middleware(
-        Shortcut, routes=predict.router.routes, check_room=lambda: app.state.service.workers.check_room()
-    )
     app.add_middleware(CatchAll, stopping=lambda: app.state.service.draining)
     if settings.origins:
         app.add_middleware(

@@ -1,13 +1,18 @@
 """The log: JSON for machines, text for people at a terminal; uvicorn's own lines in the same form."""
 
+import asyncio
+import contextlib
 import json
 import logging
 import os
 import select
 import sys
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO, TypeAlias
 
+ACCESS: Final = "mien.access"  # the logger of requests
+_KEPT_S: Final = 0.02  # so many lines come together under load that a line costs half as much
 LogFormat: TypeAlias = Literal["auto", "json", "text"]
 # What every record has; the rest is what a caller passed as `extra`.
 _COMMON: Final = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "websocket", "taskName"}
@@ -46,25 +51,62 @@ class TextLines(logging.Formatter):
 class NeverBlocking(logging.StreamHandler[TextIO]):
     """Writes to stderr what fits into it now: a pipe that nobody reads must not stop the service.
 
-    Lines that find it full are dropped, and their number is told when there is room again.
+    Lines that find it full are dropped, and their number is told when there is room again. On an event loop, lines about
+    requests are written a moment later, several at once; the others at once, behind them.
     """
 
-    _dropped = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: list[logging.LogRecord] = []
+        self._dropped = 0
 
     def emit(self, record: logging.LogRecord) -> None:
+        self._kept.append(record)
+        late = record.created - self._kept[0].created > _KEPT_S
+        if record.name != ACCESS or record.levelno >= logging.WARNING or late or not self._flushes_later():
+            self.flush()
+
+    def _flushes_later(self) -> bool:
+        if len(self._kept) > 1:  # those before it have begun to wait
+            return True
+        try:
+            asyncio.get_running_loop().call_later(_KEPT_S, self.flush)
+        except RuntimeError:  # there is no event loop
+            return False
+        return True
+
+    def flush(self) -> None:
+        """Write the lines that were kept. Logging calls it at the end of the process too."""
+        with self.lock or contextlib.nullcontext():
+            kept, self._kept = self._kept, []
         try:
             descriptor = self.stream.fileno()
         except (OSError, ValueError):  # not a file
-            super().emit(record)
+            for record in kept:
+                super().emit(record)
             return
-        try:
-            if self._dropped and _write(
-                descriptor, f"{self._dropped} lines of the log were dropped: stderr was full.\n"
-            ):
-                self._dropped = 0
-            self._dropped += not _write(descriptor, self.format(record) + "\n")
-        except Exception:
-            self.handleError(record)
+        lines = list[str]()
+        for record in kept:
+            try:
+                lines.append(self.format(record) + "\n")
+            except Exception:
+                self.handleError(record)
+        if self._dropped and _write(descriptor, f"{self._dropped} lines of the log were dropped: stderr was full.\n"):
+            self._dropped = 0
+        for text, number in _together(lines):
+            self._dropped += 0 if _write(descriptor, text) else number
+
+
+def _together(lines: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """The lines in texts that are written as a whole, if they fit into that, and how many each has."""
+    text, number = "", 0
+    for line in lines:
+        if number and len(text) + len(line) > select.PIPE_BUF:
+            yield text, number
+            text, number = "", 0
+        text, number = text + line, number + 1
+    if number:
+        yield text, number
 
 
 def _write(descriptor: int, text: str) -> bool:
@@ -90,7 +132,7 @@ class OncePerSecond(logging.Filter):
         self._seen: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.WARNING or record.name == "mien.access":
+        if record.levelno < logging.WARNING or record.name == ACCESS:
             return True
         key = (record.name, str(record.msg))
         since, repeated = self._seen.get(key, (0.0, 0))

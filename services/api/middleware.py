@@ -13,13 +13,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.errors import MEDIA_TYPE, problem_of, problem_of_status, stopping
+from services.api.logs import ACCESS
 from services.api.telemetry import Telemetry
 
 _VALID_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS: Final = {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
 UNMATCHED: Final = "unmatched"  # unknown paths share one label
 CLIENT_CLOSED_REQUEST: Final = 499  # nginx's status for a client that left before the answer
-_logger = logging.getLogger("mien.access")
+_logger = logging.getLogger(ACCESS)
 
 
 class RequestContext:
@@ -53,26 +54,28 @@ class RequestContext:
             status = CLIENT_CLOSED_REQUEST
         finally:
             self._telemetry.in_flight.dec()
-            self._record(scope, status, time.perf_counter() - started)
+            record(self._telemetry, scope, status, time.perf_counter() - started)
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        state, method = scope["state"], scope["method"] if scope["method"] in _METHODS else "other"
-        route = state.get("route") or getattr(scope.get("route"), "path", UNMATCHED)
-        self._telemetry.answered(route, method, status, seconds)
-        code = state.get("error_code") or ("disconnected" if status == CLIENT_CLOSED_REQUEST else "internal")
-        if status >= 400:
-            self._telemetry.refused(code)
-        if not _logger.isEnabledFor(logging.INFO):
-            return
-        details = {
-            "request_id": state["request_id"],
-            "status": status,
-            "duration_ms": round(seconds * 1000, 1),
-            **({"code": code} if status >= 400 else {}),
-            **({"timings_ms": state["timings_ms"]} if "timings_ms" in state else {}),
-        }
-        # Quoted again: a path may contain line breaks and terminal control characters.
-        _logger.info("%s %s", scope["method"], quote(scope["path"]), extra=details)
+
+def record(telemetry: Telemetry, scope: Scope, status: int, seconds: float) -> None:
+    """Count a request that has ended, and log it."""
+    state, method = scope["state"], scope["method"] if scope["method"] in _METHODS else "other"
+    route = state.get("route") or getattr(scope.get("route"), "path", UNMATCHED)
+    telemetry.answered(route, method, status, seconds)
+    code = state.get("error_code") or ("disconnected" if status == CLIENT_CLOSED_REQUEST else "internal")
+    if status >= 400:
+        telemetry.refused(code)
+    if not _logger.isEnabledFor(logging.INFO):
+        return
+    details = {
+        "request_id": state["request_id"],
+        "status": status,
+        "duration_ms": round(seconds * 1000, 1),
+        **({"code": code} if status >= 400 else {}),
+        **({"timings_ms": state["timings_ms"]} if "timings_ms" in state else {}),
+    }
+    # Quoted again: a path may contain line breaks and terminal control characters.
+    _logger.info("%s %s", scope["method"], quote(scope["path"]), extra=details)
 
 
 class ProblemsOnly:

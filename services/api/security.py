@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 
 from services.api.dependencies import service_of
 from services.api.faults import Unauthorized
+from services.api.service import Service
 
 # Browsers cannot set headers on a WebSocket, but can name subprotocols: "mien.key." and the key in base64url.
 KEY_SUBPROTOCOL: Final = "mien.key."
@@ -82,9 +83,8 @@ def origin_allowed(connection: HTTPConnection, allowed: Iterable[str]) -> bool:
     return "*" in allowed or origin in allowed or host == connection.headers.get("host")
 
 
-def authorize(request: Request) -> None:
+def authorize(service: Service, request: Request) -> None:
     """Count a request toward its sender's rate, and check its key. Raises RateLimited or Unauthorized."""
-    service = service_of(request)
     if not service.keys and not service.rates.limited:
         return
     service.rates.count(presented_key(request, service.keys), request.client.host if request.client else "")
@@ -96,7 +96,7 @@ def authorize(request: Request) -> None:
 
 
 async def _authorized(request: Request, _header: Annotated[Any, _HEADER], _bearer: Annotated[Any, _BEARER]) -> None:
-    authorize(request)
+    authorize(service_of(request), request)
 
 
 def _decoded(text: str) -> str:

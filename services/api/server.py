@@ -16,6 +16,7 @@ from services.api.app import create_app
 from services.api.connections.door import Door
 from services.api.connections.guard import Guard
 from services.api.connections.http import HttpConnection
+from services.api.connections.shortcut import Shortcut
 from services.api.connections.websocket import WebSocketConnection
 from services.api.launch import Launched
 from services.api.routes import predict
@@ -66,6 +67,7 @@ class Server(uvicorn.Server):
             return
         self._guard.budget = self._service.budget
         self._guard.door = Door(self._service, predict.PATHS)
+        self._guard.shortcut = Shortcut(self._service)
         if hasattr(signal, "SIGHUP"):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._service.load)
         self._spawn(self._guard.run())

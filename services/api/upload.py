@@ -37,19 +37,21 @@ async def image_of(request: Request, service: Service, held: Held) -> Image:
     A body that is neither a form nor JSON is the image itself, whatever its Content-Type. Raises PayloadTooLarge,
     SlowUpload, Overloaded, BadForm or MissingImage; before the body is read, if that is known.
     """
-    most, kind = service.settings.max_upload_bytes, _kind(request)
+    most, kind = service.settings.max_upload_bytes, _kind(request.headers.get("content-type", ""))
     overhead = 0
     if kind == "multipart/form-data":
         overhead = _FORM_OVERHEAD_BYTES
     elif kind == "application/json":
         overhead = most // 3 + _FORM_OVERHEAD_BYTES
     body = await _body(request, service, _Limit(most, most + overhead), held)
-    return _image(kind, request, body, most)
+    return image_in(body, request.headers.get("content-type", ""), most)
 
 
-def _image(kind: str, request: Request, body: bytes, most: int) -> Image:
+def image_in(body: bytes, content_type: str, most: int) -> Image:
+    """The encoded image in a body, of at most `most` bytes. Raises PayloadTooLarge, BadForm or MissingImage."""
+    kind = _kind(content_type)
     if kind == "multipart/form-data":
-        return Image(_bounded(_file_of(parse_form(body, request.headers["content-type"], max_files=1)), most))
+        return Image(_bounded(_file_of(parse_form(body, content_type, max_files=1)), most))
     if kind != "application/json":
         return Image(body)
     text = base64_of(body)
@@ -66,7 +68,7 @@ async def images_of(request: Request, service: Service, held: Held) -> list[tupl
     Raises as image_of does, and UnsupportedForm when the body is not a form.
     """
     settings = service.settings
-    if _kind(request) != "multipart/form-data":
+    if _kind(request.headers.get("content-type", "")) != "multipart/form-data":
         raise UnsupportedForm(f"Send the images as multipart/form-data, in the repeated field '{FILES}'.")
     most = 4 * settings.max_upload_bytes
     limit = _Limit(most, most + _FORM_OVERHEAD_BYTES * settings.max_batch_files)
@@ -157,5 +159,5 @@ def _names(parts: list[Part]) -> str:
     return f"its fields: {', '.join(repr(part.name[:100]) for part in parts) or 'none'}"
 
 
-def _kind(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+def _kind(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from services.api.budget import Budget
 from services.api.connections.door import Door
+from services.api.connections.shortcut import Shortcut
 
 SWEEP_S: Final = 1.0
 # A client that does not read its answer, or does not close, is given up after this long.
@@ -43,8 +44,9 @@ class Guard:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.budget = Budget(0)  # the service's, once it is there, and its door
+        self.budget = Budget(0)  # the service's, once it is there, its door and the shortcut
         self.door: Door | None = None
+        self.shortcut: Shortcut | None = None
         self._watched: dict[Connection, _Watched] = {}
 
     @property

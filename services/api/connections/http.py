@@ -1,11 +1,13 @@
 """HTTP: bounds on headers, on their time, and on the pieces of a body."""
 
 import asyncio
+import time
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from services.api.connections.guard import FULL_READ_BYTES, Guard
+from services.api.connections.shortcut import Headers, Shortcut, Whole
 from services.api.errors import raw_problem
 
 _MAX_HEADERS: Final = 100
@@ -15,6 +17,8 @@ _HEAD_TIMEOUT_S: Final = 10.0
 _MAX_PIPELINED: Final = 16
 # A refused client is not read for this long, so that one that asks again at once costs little.
 _PAUSE_S: Final = 0.05
+# The body of a request that may take the shortcut is waited for so long; the application reads it more patiently.
+_PROMPT_S: Final = 1.0
 # A body in more pieces than this, each smaller than this, is meant to cost and not to be received.
 _MAX_PIECES: Final = 2000
 _MIN_PIECE_BYTES: Final = 64
@@ -47,6 +51,9 @@ class HttpConnection(HttpToolsProtocol):
         self._head_open = self._body_open = self._turned_away = False
         self._headers_seen = self._head_bytes = self._named_bytes = 0
         self._pieces = self._piece_bytes = self._sent_bytes = 0
+        self._held: list[bytes] | None = None  # the body of a request that may take the shortcut
+        self._held_since = 0.0
+        self._whole: Whole | None = None  # the request that took it and is being answered
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(UntilClosed(transport))  # type: ignore[arg-type] # it has all of a transport
@@ -58,9 +65,14 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._guard.remove(self)
+        self._hand_over()
+        if self._whole is not None:
+            self._whole.leave()
         super().connection_lost(exc)
 
     def expired(self, now: float) -> bool:
+        if now - self._held_since > _PROMPT_S:
+            self._hand_over()
         if self._waiting_since is None or now - self._waiting_since < _HEAD_TIMEOUT_S:
             return False
         if self._head_open:
@@ -126,41 +138,86 @@ class HttpConnection(HttpToolsProtocol):
             # The parser takes no body then, and a WebSocket's handshake would wait for it.
             detail = "A request with a body cannot ask for an upgrade. Send it as plain HTTP/1.1 (curl: --http1.1)."
             self._refuse_later(400, detail, "bad_request")
-        if self._refusal is None and not self._is_turned_away():
+        if self._refusal is not None:
+            return
+        if not self._stands_alone():
             super().on_headers_complete()
+        elif not self._is_turned_away():
+            self._begin()
 
     def _has_body(self) -> bool:
         given = dict(self.headers)
         return b"transfer-encoding" in given or given.get(b"content-length", b"0").strip() != b"0"
 
+    def _stands_alone(self) -> bool:
+        """Whether this is a POST that can be answered without the application: no other is under way, nothing follows."""
+        parser = self.parser
+        return (
+            parser.get_method() == b"POST"
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self.pipeline
+            and not self.expect_100_continue
+            and not parser.should_upgrade()
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+        )
+
     def _is_turned_away(self) -> bool:
         """Whether this request must not come in; then it is answered at once, and what remains of it is not kept."""
-        door, parser = self._guard.door, self.parser
-        if door is None or parser.get_method() != b"POST":
-            return False
-        busy = self.cycle is not None and not self.cycle.response_complete
-        if (
-            busy
-            or self.pipeline
-            or self.expect_100_continue
-            or parser.should_upgrade()
-            or parser.get_http_version() != "1.1"
-            or not parser.should_keep_alive()
-        ):
-            return False
-        answer = door.refusal(self.url, self.headers)
+        door = self._guard.door
+        answer = None if door is None else door.refusal(self.url, self.headers)
         if answer is None:
             return False
         self.transport.write(answer)
         self._turned_away, self._waiting_since = True, self.loop.time()
         return True
 
+    def _begin(self) -> None:
+        """Wait for the body if the request may take the shortcut; let the application read it otherwise."""
+        shortcut = self._guard.shortcut
+        if shortcut is not None and shortcut.takes(self.url, self.headers):
+            self._held, self._held_since = [], time.monotonic()
+        else:
+            super().on_headers_complete()
+
+    def _hand_over(self) -> None:
+        """Let the application have a request whose body has not arrived at once."""
+        held, self._held = self._held, None
+        if held is not None:
+            super().on_headers_complete()
+            for piece in held:
+                super().on_body(piece)
+
+    def _take_shortcut(self, shortcut: Shortcut, body: bytes) -> None:
+        whole = Whole(self.url, self.headers, body, self._held_since, self._send_whole)
+        self.cycle = whole  # type: ignore[assignment] # it has what the protocol asks of one
+        self._held, self._whole = None, whole
+        whole.task = task = self.loop.create_task(shortcut.answer(whole))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def _send_whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send an answer in one piece: each write costs both sides a turn of the network's code."""
+        whole, self._whole = self._whole, None
+        assert whole is not None
+        whole.response_started = whole.response_complete = True
+        end = () if whole.keep_alive else ((b"connection", b"close"),)
+        pieces = [STATUS_LINE[status]]
+        for name, value in (*self.server_state.default_headers, *headers, *end):
+            pieces += (name, b": ", value, b"\r\n")
+        self.transport.write(b"".join((*pieces, b"\r\n", body)))
+        if not whole.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
     def on_body(self, body: bytes) -> None:
         self._pieces += 1
         self._piece_bytes += len(body)
         if self._pieces > _MAX_PIECES and self._piece_bytes < _MIN_PIECE_BYTES * self._pieces:
             self._refuse_later(400, f"The body comes in pieces of less than {_MIN_PIECE_BYTES} bytes.", "tiny_pieces")
-        if self._refusal is None and not self._turned_away:
+        if self._held is not None:
+            self._held.append(body)
+        elif self._refusal is None and not self._turned_away:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -169,6 +226,9 @@ class HttpConnection(HttpToolsProtocol):
             self.on_response_complete()
             self.transport.pause_reading()
             self.loop.call_later(_PAUSE_S, self._read_on)
+        elif self._held is not None and self._refusal is None:
+            assert self._guard.shortcut is not None
+            self._take_shortcut(self._guard.shortcut, b"".join(self._held))
         elif self._refusal is None:
             super().on_message_complete()
 
@@ -195,6 +255,7 @@ class HttpConnection(HttpToolsProtocol):
         self._refuse(400, "bad_request", "The request is not valid HTTP.")
 
     def shutdown(self) -> None:
+        self._hand_over()
         try:
             super().shutdown()
         except Exception as error:  # as above

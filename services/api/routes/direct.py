@@ -4,7 +4,7 @@ Resolving each request into arguments took as much CPU time per image as everyth
 """
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from typing import Any, get_args
 from urllib.parse import parse_qsl
@@ -13,9 +13,8 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
-from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.api.dependencies import service_of
 from services.api.faults import InvalidParameter
 from services.api.security import authorize
 
@@ -28,34 +27,13 @@ class DirectRoute(APIRoute):
         model = get_args(parameters["query"].annotation)[0] if "query" in parameters else None
 
         async def handler(request: Request) -> Response:
-            authorize(request)
+            authorize(service_of(request), request)
             query = () if model is None else (parsed(model, request.scope["query_string"]),)
             response = await answer(request, *query)
             assert isinstance(response, Response)
             return response
 
         return handler
-
-
-class Shortcut:
-    """Takes requests to direct routes past the routing; `check_room` refuses them before their bodies are read."""
-
-    def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute], check_room: Callable[[], None]) -> None:
-        self._app, self._check_room = app, check_room
-        self._handlers = {route.path: route.get_route_handler() for route in routes if isinstance(route, DirectRoute)}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        handler = self._handlers.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        if handler is None:
-            await self._app(scope, receive, send)
-            return
-        scope["state"]["route"] = scope["path"]
-        self._check_room()
-        if scope.get("fastapi.telemetry") is not None:  # it names the request's trace after the route
-            await self._app(scope, receive, send)
-            return
-        response = await handler(Request(scope, receive, send))
-        await response(scope, receive, send)
 
 
 @lru_cache(maxsize=256)

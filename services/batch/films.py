@@ -20,7 +20,7 @@ from shared.pipeline.decode import Picture
 
 _DEFAULT_RATE: Final = Fraction(25)  # of films that name none, and only where a frame has no time
 _SHORT_S: Final = 1.0  # a film may end so much before its header says, as headers round
-_JUMP_S: Final = 1.0  # time that runs back by more is a recording that was joined on, and goes on from there
+_SWAPPED: Final = 4  # frames; a clock that is behind by more has begun again, and one by less may have swapped some
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,11 @@ def _decoded(container: InputContainer, stream: VideoStream, damage: _Damage) ->
 
 
 class _Clock:
-    """Seconds from the film's beginning, which is where a player's clock starts."""
+    """Seconds from the film's beginning, which is where a player's clock starts.
+
+    A frame whose own time runs back has the time of the one before. Where the clock has begun again, as in a recording
+    that was joined on, time goes on by a frame. Six frames never share a time, so a film reaches every time.
+    """
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self.step_s = float(1 / (stream.average_rate or stream.guessed_rate or _DEFAULT_RATE))
@@ -118,21 +122,31 @@ class _Clock:
         if container.start_time is not None:
             self._begin_s = container.start_time / av.time_base
         self._last_s: float | None = None
+        self._behind = 0  # frames in a row that were not later than the one before
 
     def time_of(self, frame: VideoFrame) -> float:
-        last_s = self._last_s
-        own_s = frame.time
+        own_s, last_s = frame.time, self._last_s
         if own_s is None:  # a few old containers keep no times
-            time_s = 0.0 if last_s is None else last_s + self.step_s
+            own_s = 0.0 if last_s is None else last_s + self.step_s + (self._begin_s or 0.0)
+        if self._begin_s is None:
+            self._begin_s = own_s
+        time_s = max(0.0, own_s - self._begin_s)
+        if last_s is not None and time_s <= last_s:
+            time_s = self._held(own_s, time_s, last_s)
         else:
-            if self._begin_s is None:
-                self._begin_s = own_s
-            time_s = own_s - self._begin_s
-            if last_s is not None and time_s < last_s - _JUMP_S:
-                self._begin_s = own_s - last_s - self.step_s
-                time_s = last_s + self.step_s
-        self._last_s = max(time_s, last_s if last_s is not None else 0.0)
-        return self._last_s
+            self._behind = 0
+        self._last_s = time_s
+        return time_s
+
+    def _held(self, own_s: float, time_s: float, last_s: float) -> float:
+        """The time of a frame that is not later than the one before."""
+        self._behind += 1
+        jumped = last_s - time_s > _SWAPPED * self.step_s
+        if not jumped and self._behind <= _SWAPPED:
+            return last_s
+        time_s = last_s + self._behind * self.step_s
+        self._begin_s, self._behind = own_s - time_s, 0
+        return time_s
 
 
 def _length_s(container: InputContainer, stream: VideoStream) -> float:

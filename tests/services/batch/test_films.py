@@ -1,8 +1,11 @@
 """Frames come with their own times, upright, each once."""
 
 import io
+from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -82,7 +85,7 @@ def test_large_frames_are_reduced_and_say_how_large_they_are_displayed(tmp_path:
 
 
 class Endless(io.RawIOBase):
-    """A stream that goes on: the same three seconds again and again."""
+    """A stream that goes on: the same part again and again."""
 
     def __init__(self, part: bytes) -> None:
         self._part, self._at = part, 0
@@ -97,8 +100,34 @@ class Endless(io.RawIOBase):
         return piece
 
 
-def test_a_film_without_an_end_is_read_as_far_as_it_is_asked_for(tmp_path: Path) -> None:
-    part = write_film(tmp_path / "part.ts", [number / 25 for number in range(75)]).read_bytes()
+@pytest.mark.parametrize("frames_a_part", [3, 20, 75])
+def test_a_film_without_an_end_whose_clock_begins_again_is_read_as_far_as_it_is_asked_for(
+    tmp_path: Path, frames_a_part: int
+) -> None:
+    part = write_film(tmp_path / "part.ts", [number / 25 for number in range(frames_a_part)]).read_bytes()
     times = [frame.time_s for frame in frames(Endless(part), Span(to_s=10), ImageLimits())]  # type: ignore[arg-type] # read is all it takes
     assert times == sorted(times)
     assert len(times) == pytest.approx(250, abs=5)
+    assert max(Counter(times).values()) <= 5
+
+
+def test_a_clock_that_begins_again_goes_on_at_the_rate_of_the_frames(tmp_path: Path) -> None:
+    part = write_film(tmp_path / "part.ts", [number / 25 for number in range(20)]).read_bytes()
+    (tmp_path / "film.ts").write_bytes(part * 5)
+    times = [frame.time_s for frame in read(tmp_path / "film.ts")]
+    assert times == pytest.approx([number / 25 for number in range(len(times))], abs=0.04)
+    assert len(times) >= 95
+
+
+def test_frames_whose_times_are_swapped_keep_the_film_s_clock(tmp_path: Path) -> None:
+    ticks = [40 * number for number in range(50)]
+    ticks[10], ticks[11] = ticks[11], ticks[10]
+    with av.open(str(tmp_path / "film.mkv"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
+        for number, tick in enumerate(ticks):
+            for packet in stream.encode(av.VideoFrame.from_ndarray(square(20 + number % 20), format="bgr24")):
+                packet.pts, packet.dts, packet.time_base = tick, min(tick, 40 * number), Fraction(1, 1000)
+                container.mux_one(packet)
+    own = [frame.time_s for frame in read(tmp_path / "film.mkv")]
+    assert own == pytest.approx([*(n / 25 for n in range(10)), 0.44, 0.44, *(n / 25 for n in range(12, 50))], abs=0.002)

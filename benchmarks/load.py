@@ -2,7 +2,10 @@
 
 import argparse
 import asyncio
+import heapq
+import math
 import os
+import random
 import statistics
 import threading
 import time
@@ -99,16 +102,42 @@ def against_bare(url: str, images: Sequence[bytes], threads: int, seconds: float
     return best
 
 
-def at_rates(url: str, requests: Sequence[bytes], peak: float, seconds: float) -> None:
-    """Open loop: requests that come at random times, whatever is answered."""
+def ideal(times_s: Sequence[float], servers: int, a_second: float) -> float:
+    """p99/p50 of a queue that costs nothing: so many servers, requests at random times, each answered in turn."""
+    free, now, waits, gaps = [0.0] * servers, 0.0, list[float](), random.Random(0)  # noqa: S311 # arrivals
+    for number in range(300_000):
+        now += gaps.expovariate(a_second)
+        end = max(now, free[0]) + times_s[number % len(times_s)]
+        heapq.heapreplace(free, end)
+        waits.append(end - now)
+    p50, p99 = percentiles(waits, 50, 99)
+    return p99 / p50
+
+
+def work_s(images: Sequence[bytes], servers: int, peak: float) -> list[float]:
+    """How long each picture takes one of `servers` that answer `peak` a second: the pipeline's times, scaled."""
+    analyzer, times = opened_analyzer(), [math.inf] * len(images)
+    for _ in range(3):
+        for number, image in enumerate(images):
+            started = time.perf_counter()
+            analyzer.analyze(image, Options())
+            times[number] = min(times[number], time.perf_counter() - started)
+    return [one * servers / peak / statistics.mean(times) for one in times]
+
+
+def at_rates(url: str, requests: Sequence[bytes], peak: float, seconds: float, alone_s: Sequence[float]) -> None:
+    """Open loop: requests that come at random times, whatever is answered; beside a queue without costs."""
     print(f"\nopen loop, requests at random times; latency from when each was due; peak {peak:.0f} /s")
-    print(f"{'of peak':>8}{'p50':>8}{'p90':>8}{'p99':>8}{'p99.9':>8} ms{'p99/p50':>9}{'refused':>9}{'lost':>6}")
+    print(
+        f"{'of peak':>8}{'p50':>8}{'p90':>8}{'p99':>8}{'p99.9':>8} ms{'p99/p50':>9}{'ideal':>7}{'refused':>9}{'lost':>6}"
+    )
+    threads = Settings().workers or available_cpus()
     for share in (0.5, 0.8, 0.95):
         outcome = open_loop(url, requests, peak * share, seconds)
         p50, p90, p99, p999 = outcome.answered_ms(50, 90, 99, 99.9)
         print(
             f"{share:8.0%}{p50:8.1f}{p90:8.1f}{p99:8.1f}{p999:8.1f}   {p99 / p50:9.1f}"
-            f"{len(outcome.refused):9}{outcome.lost:6}"
+            f"{ideal(alone_s, threads, peak * share):7.1f}{len(outcome.refused):9}{outcome.lost:6}"
         )
 
 
@@ -160,6 +189,25 @@ def beside_a_huge_one(url: str, requests: Sequence[bytes], peak: float, seconds:
     print(f"  p99 {one_99:.1f} ms, beside {other_99:.1f} ms: x{other_99 / one_99:.2f}")
 
 
+def two_against_one(requests: Sequence[bytes], seconds: float) -> None:
+    """The service and this client on one core with one worker, and on two with two."""
+    allowed = sorted(os.sched_getaffinity(0))
+    print("\n16 clients; the service and they share the cores")
+    rates = list[float]()
+    for cores in range(1, min(len(allowed), 2) + 1):
+        os.sched_setaffinity(0, allowed[:cores])
+        try:
+            with server(MIEN_WORKERS=str(cores)) as url:
+                closed_loop(url, requests, 16, 0.5)
+                rate = served(url, requests, 16, seconds)[1]
+        finally:
+            os.sched_setaffinity(0, allowed)
+        rates.append(rate.a_second)
+        print(
+            f"  {cores} of the cores: {rate.a_second:6.1f} /s, {rate.cpu_ms:.2f} ms of CPU, x{rates[-1] / rates[0]:.2f}"
+        )
+
+
 def memory(url: str, images: Sequence[bytes], most: int) -> None:
     """Memory of the server while it answers mixed requests."""
     mixed = [
@@ -191,10 +239,11 @@ def main() -> None:
         closed_loop(url, [request("/predict", images[0])], 4, 1)
         peak = against_bare(url, images, threads, options.seconds)
         requests = [request("/predict", image) for image in images]
-        at_rates(url, requests, peak, options.seconds)
+        at_rates(url, requests, peak, options.seconds, work_s(images, threads, peak))
         overload(url, requests, peak, options.seconds)
         beside_a_huge_one(url, requests, peak, options.seconds)
         memory(url, images, options.requests)
+    two_against_one(requests, options.seconds / 2)
 
 
 if __name__ == "__main__":

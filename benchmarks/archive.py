@@ -20,11 +20,15 @@ import numpy as np
 
 from benchmarks.scenes import scene_jpeg
 from services.api.settings import Settings
-from services.batch.sources import kind_of
+from services.batch.job import Job
+from services.batch.plan import extend_plan, shards
+from services.batch.scoring import Scorer
+from services.batch.sources import kind_of, list_sources
+from services.batch.storage import Output
 from shared.analysis import Options
 from shared.analyzer import Analyzer
 from shared.assembly import open_analyzer
-from shared.pictures import ImageLimits
+from shared.pictures import BgrImage, ImageLimits
 from shared.pipeline.decode import decode
 
 
@@ -73,22 +77,24 @@ def score(source: Path, out: Path, cores: int) -> list[dict[str, float]]:
 def archive_rate(folder: Path, out: Path, cores: int) -> tuple[float, float, float]:
     """Photos a second from the first worker's beginning to the last shard; CPU seconds per photo; the whole command's rate."""
     started = time.time()
-    shards = score(folder, out, cores)
+    scored = score(folder, out, cores)
     took = time.time() - started
-    began = min(shard["at"] - shard["seconds"] for shard in shards)
-    done = sum(shard["sources"] for shard in shards)
-    return done / (shards[-1]["at"] - began), sum(shard["cpu_seconds"] for shard in shards) / done, done / took
+    began = min(shard["at"] - shard["seconds"] for shard in scored)
+    done = sum(shard["sources"] for shard in scored)
+    return done / (scored[-1]["at"] - began), sum(shard["cpu_seconds"] for shard in scored) / done, done / took
 
 
-def film(path: Path, frames: int) -> Path:
-    """A film of small frames, with a face that moves."""
-    scene = decode(scene_jpeg(512, 512), ImageLimits()).pixels
-    face = np.asarray(cv2.resize(scene[:256, 90:346], (96, 96)), np.uint8)
+def film(path: Path, frames: int, picture: BgrImage | None = None, codec: str = "mpeg4") -> Path:
+    """A film of `picture`, by default a small face, that moves."""
+    if picture is None:
+        scene = decode(scene_jpeg(512, 512), ImageLimits()).pixels
+        picture = np.asarray(cv2.resize(scene[:256, 90:346], (96, 96)), np.uint8)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 96, 96, "yuv420p"
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width = picture.shape[:2]
+        stream.pix_fmt = "yuv420p"
         for number in range(frames):
-            frame = av.VideoFrame.from_ndarray(np.roll(face, number % 9, axis=1), format="bgr24")
+            frame = av.VideoFrame.from_ndarray(np.roll(picture, number % 9, axis=1), format="bgr24")
             frame.pts, frame.time_base = number, Fraction(1, 25)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -103,6 +109,32 @@ def many(photos: Iterable[Path], folder: Path, count: int) -> list[str]:
         photo = photos[number % len(photos)].resolve()
         (folder / f"{number:06d}{photo.suffix}").symlink_to(photo)
     return [str(path) for path in sorted(folder.iterdir())]
+
+
+def costs(work: Path, count: int) -> None:
+    """Print what a picture of each kind costs: CPU time of one worker, with reading and decoding."""
+    reader = analyzer()
+    kinds: list[tuple[str, Path, Job]] = []
+    for width, height in ((350, 350), (4000, 3000)):
+        folder = work / f"{width}x{height}"
+        folder.mkdir()
+        for number in range(count if width < 1000 else count // 10):
+            (folder / f"{number:06d}.jpg").write_bytes(scene_jpeg(width, height))
+        kinds.append((f"a photo of {width}x{height}", folder, Job()))
+    for width, height in ((640, 480), (1280, 720)):
+        picture = decode(scene_jpeg(width, height), ImageLimits(target_side_px=width)).pixels
+        path = film(work / f"{width}.mp4", count, picture, "h264")
+        kinds.append((f"a frame of {width}x{height}", path, Job()))
+        kinds.append((f"a frame of {width}x{height} with --every 0.2s", path, Job(every_s=0.2)))
+    for number, (name, source, job) in enumerate(kinds):
+        output = Output.at(str(work / f"cost{number}"))
+        extend_plan(output, list_sources([str(source)]))
+        done = pictures = 0.0
+        for shard in shards(output):
+            Scorer(job, output, reader).score(shard)
+            manifest = output.read_json(shard.manifest)
+            done, pictures = done + manifest["cpu_seconds"], pictures + manifest["pictures"]
+        print(f"  {name:42} {done / pictures * 1000:6.1f} ms of CPU   {3600 * pictures / done:9,.0f} an hour of a core")
 
 
 def main() -> None:
@@ -132,6 +164,7 @@ def main() -> None:
             f"  archive, first photo to last shard  {steady:7.1f}/s   x{steady / rate:.2f}   {spent * 1000:6.2f} ms of CPU a photo  x{spent / cpu:.2f}"
         )
         print(f"  the whole command, with Ray's start {whole:7.1f}/s   x{whole / rate:.2f}")
+        costs(work, 150)
         held = []
         for frames in options.frames:
             (shard,) = score(film(work / f"{frames}.mp4", frames), work / f"out{frames}", 1)

@@ -13,6 +13,7 @@ from fractions import Fraction
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Literal
 
 import av
 import cv2
@@ -84,7 +85,7 @@ def archive_rate(folder: Path, out: Path, cores: int) -> tuple[float, float, flo
     return done / (scored[-1]["at"] - began), sum(shard["cpu_seconds"] for shard in scored) / done, done / took
 
 
-def film(path: Path, frames: int, picture: BgrImage | None = None, codec: str = "mpeg4") -> Path:
+def film(path: Path, frames: int, picture: BgrImage | None = None, codec: Literal["mpeg4", "h264"] = "mpeg4") -> Path:
     """A film of `picture`, by default a small face, that moves."""
     if picture is None:
         scene = decode(scene_jpeg(512, 512), ImageLimits()).pixels

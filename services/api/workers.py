@@ -118,8 +118,8 @@ class Workers:
         if lane is Lane.REQUESTS:
             self.check_room()
         deadline = asyncio.get_running_loop().time() + self._timeout_s
-        # While a worker is idle, nobody waits for one.
-        worker = self._idle.popleft() if self._idle else await self._turn(lane, deadline)
+        # While a worker is idle, nobody waits for one. The one that worked last has its code and its memory in the caches.
+        worker = self._idle.pop() if self._idle else await self._turn(lane, deadline)
         try:
             done = worker.begin(job(), deadline, self._late)
         except BaseException:

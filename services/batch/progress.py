@@ -24,8 +24,9 @@ class Bar:
         self._bar: tqdm[Never] = tqdm(
             total=1.0, initial=self._before, smoothing=0, file=sys.stderr, disable=None,
             ncols=columns, nrows=lines,
-            bar_format="{percentage:3.0f}% |{bar}| {desc}{elapsed} gone, {remaining} left",
+            bar_format="{percentage:3.0f}% |{bar}| {desc}{elapsed} gone",
         )  # fmt: skip
+        self._idle_s = 0.0  # until the first worker had started, which says nothing of how fast they are
 
     def __enter__(self) -> Self:
         return self
@@ -37,8 +38,14 @@ class Bar:
         if self._bar.disable:
             return
         done = sum(self._weights[name] * share for name, share in self._shares.items() if name in self._weights)
-        seconds, total = self._bar.format_dict["elapsed"], sum(self._pictures.values())
-        said = f"{total:,} pictures, {total / seconds if seconds else 0:.0f}/s, "
+        elapsed_s, total = self._bar.format_dict["elapsed"], sum(self._pictures.values())
+        if self._pictures:
+            working_s, share = max(elapsed_s - self._idle_s, 0.1), done / self._total
+            gained = share - self._before
+            left = tqdm.format_interval((1 - share) * working_s / gained) if gained > 0.01 else "?"
+            said = f"{total:,} pictures, {total / working_s:.0f}/s, {left} left, "
+        else:
+            self._idle_s, said = elapsed_s, "workers start, "
         self._bar.set_description_str(said, refresh=False)
         self._bar.n = done / self._total
         self._bar.refresh()

@@ -83,7 +83,11 @@ def _counts(summary: Summary) -> str:
         "without a face": summary.empty,
         "errors": sum(summary.errors.values()),
     }
-    return "".join(f"<div><dt>{name}</dt><dd>{value:,}</dd></div>" for name, value in cells.items())
+    return "".join(
+        f"<div><dt>{name}</dt><dd>{value:,}</dd></div>"
+        for name, value in cells.items()
+        if value or name not in ("photos", "frames")
+    )
 
 
 def _shares(summary: Summary) -> str:
@@ -144,7 +148,7 @@ def _film(name: str, film: dict[str, Any]) -> str:
     bins = max(1, int(film["end_s"] / film["bin_s"]) + 1)
     width = _WIDTH / bins
     parts = [rect for place, shares in film["all"].items() for rect in _stack(int(place) * width, width, shares)]
-    for line, (person, places) in enumerate(film["people"].items()):
+    for line, (person, places) in enumerate(sorted(film["people"].items(), key=lambda item: int(item[0]))):
         top = _HEIGHT + 6 + line * _LINE
         for place, shares in places.items():
             emotion = EMOTIONS[max(range(len(EMOTIONS)), key=shares.__getitem__)]
@@ -156,9 +160,9 @@ def _film(name: str, film: dict[str, Any]) -> str:
         for part, anchor in enumerate(("start", "middle", "middle", "middle", "end"))
     )
     return (
-        f'<h3>{title}</h3><svg viewBox="0 0 {_WIDTH + 70} {height + 20}" role="img" shape-rendering="crispEdges" '
+        f'<h3>{title}</h3><div class="film" tabindex="0"><svg viewBox="0 0 {_WIDTH + 70} {height + 20}" role="img" shape-rendering="crispEdges" '
         f'aria-label="Emotions over time in {title}"><rect class="ground" width="{_WIDTH}" height="{_HEIGHT}"/>'
-        f"{''.join(parts)}{ticks}</svg>"
+        f"{''.join(parts)}{ticks}</svg></div>"
     )
 
 

@@ -15,6 +15,7 @@ from shared.pictures import BgrImage, GreyImage
 from shared.pipeline.crop import framed
 
 _HAAR_MIN_PX: Final = 24
+_SMALL_SIDE_PX: Final = 128  # a smaller picture costs little as it is, and loses what shows a face
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +106,12 @@ def shrink(
     """The picture at the size at which it is searched, and the factor it was scaled by.
 
     That is at most `max_side_px` per side, and at most what shows a face of `min_face`, a share of the shorter side, at
-    `least_face_px`.
+    `least_face_px`; for the latter, a picture is not made smaller than _SMALL_SIDE_PX.
     """
-    scale = min(1.0, max_side_px / max(image.shape[:2]))
+    longer, shorter = max(image.shape[:2]), min(image.shape[:2])
+    scale = min(1.0, max_side_px / longer)
     if min_face > 0:
-        scale = min(scale, least_face_px / (min_face * min(image.shape[:2])))
+        scale = min(scale, max(least_face_px / (min_face * shorter), _SMALL_SIDE_PX / longer))
     if scale == 1.0:
         return image, 1.0
     return resized(image, (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))), scale
@@ -119,7 +121,8 @@ def resized(image: BgrImage, size: tuple[int, int]) -> BgrImage:
     """A smaller copy of (width, height): halved while it is twice as large or more, then interpolated, which is fast."""
     while image.shape[1] >= 2 * size[0] and image.shape[0] >= 2 * size[1]:
         half = (image.shape[1] // 2, image.shape[0] // 2)
-        image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)
+        # For halves of even sides this is the mean of four pixels, as INTER_AREA's, which takes ten times as long for odd ones.
+        image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_LINEAR), np.uint8)
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 

@@ -37,6 +37,7 @@ _SEEN: Final = 0.5  # …with this share of the confidence asked for…
 _SEEN_IOU: Final = 0.4  # …about where the first look sees it
 _SAME_IOU: Final = 0.6  # boxes that overlap by less say too little about each other
 _LEAST_WEIGHT: Final = 1e-6
+_LEAST_AREA: Final = 1e-6
 _MOSTLY: Final = 0.7  # the share of a box's area that must lie in the other for it to be a part
 _PART: Final = 1 / 9  # of the other's area: a smaller box may be a real face, in front of a body taken for a face
 
@@ -91,30 +92,26 @@ class MienDetector:
 
 def _seen_from_afar(near: Rows, glance: Rows, shrunk_by: float) -> Rows:
     """`near` without large faces that the glance does not see: close to, a blurred body may look like a blurred face."""
-    sides = np.sqrt(near[:, 3] * near[:, 4])
-    return near[
-        [
-            side < _SURELY_SEEN_PX * shrunk_by or bool(_same(row, glance, _SEEN_IOU).any())
-            for row, side in zip(near, sides, strict=True)
-        ]
-    ]
+    small = np.sqrt(near[:, 3] * near[:, 4]) < _SURELY_SEEN_PX * shrunk_by
+    return np.asarray(near[small | (_overlaps(near, glance) >= _SEEN_IOU).any(axis=1)], np.float32)
 
 
-def _same(face: Rows, found: Rows, least_iou: float) -> npt.NDArray[np.bool_]:
-    """Which of `found` overlap `face` by at least so much."""
-    common = np.minimum(found[:, 1:3] + found[:, 3:5], face[1:3] + face[3:5]) - np.maximum(found[:, 1:3], face[1:3])
-    overlap = np.clip(common, 0, None).prod(axis=1)
-    return np.asarray(overlap >= least_iou * (found[:, 3] * found[:, 4] + face[3] * face[4] - overlap))
+def _overlaps(faces: Rows, found: Rows) -> npt.NDArray[np.float32]:
+    """(faces, found) the intersection over union of each pair of boxes."""
+    near, far, areas = found[:, 1:3], found[:, 1:3] + found[:, 3:5], found[:, 3] * found[:, 4]
+    common = np.minimum((faces[:, 1:3] + faces[:, 3:5])[:, np.newaxis], far) - np.maximum(
+        faces[:, np.newaxis, 1:3], near
+    )
+    overlap = np.maximum(common, 0).prod(axis=2)
+    union = (faces[:, 3] * faces[:, 4])[:, np.newaxis] + areas - overlap
+    return np.asarray(overlap / np.maximum(union, _LEAST_AREA), np.float32)
 
 
 def _averaged(faces: Rows, found: Rows) -> Rows:
     """Each face with the mean place of all that was found of it, weighted by confidence, which is steadier than the best."""
-    averaged = faces.copy()
-    for face in averaged:
-        same = _same(face, found, _SAME_IOU)
-        weights = np.maximum(found[same, :1], _LEAST_WEIGHT)
-        face[1:] = (weights * found[same, 1:]).sum(axis=0) / weights.sum()
-    return averaged
+    weights = np.maximum(found[:, 0], _LEAST_WEIGHT) * (_overlaps(faces, found) >= _SAME_IOU)
+    places = weights @ found[:, 1:] / weights.sum(axis=1, keepdims=True)
+    return np.hstack([faces[:, :1], places])
 
 
 def _without_parts(rows: Rows) -> Rows:

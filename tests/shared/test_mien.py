@@ -1,6 +1,7 @@
 """Our own detector, as it ships, on the astronaut and on what is no picture of anybody."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from skimage import data
 
 from shared.analysis import MIN_FACE_PX
 from shared.boxes import Box, intersection_over_union
@@ -15,9 +17,11 @@ from shared.detector_manifest import load_detector_manifest
 from shared.pipeline.detect import Detection
 from shared.pipeline.mien import MienDetector, open_mien
 from shared.pipeline.session import open_session
+from shared.pipeline.yunet import open_yunet
 from tests.conftest import ROOT, SCENE_FACE
 
 Picture = npt.NDArray[np.uint8]
+Points = npt.NDArray[np.float64]  # (5, 2)
 SHIPPED = ROOT / "models/detector"
 FACE = Box(SCENE_FACE[0], SCENE_FACE[1], SCENE_FACE[2] - SCENE_FACE[0], SCENE_FACE[3] - SCENE_FACE[1])
 CENTRE = (280.0, 109.0)
@@ -73,6 +77,35 @@ def test_finds_the_face_in_the_dark(light: float, detector: MienDetector, pictur
 @pytest.mark.parametrize("to", [(45, 400), (955, 400), (500, 45), (500, 755)])
 def test_finds_the_face_at_the_border(to: tuple[float, float], detector: MienDetector, picture: Picture) -> None:
     the_face(detector.detect(seen(picture, 1, to=to), 0.6, SERVED), 1, to)
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Picture:
+    """The astronaut in her own proportions, which the scene stretches; points depend on them."""
+    return np.asarray(cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def points_of_yunet(yunet_model: Path, portrait: Picture) -> Points:
+    """Where YuNet sees the points of the face: the mean of what it says of the portrait and of its mirror image."""
+    yunet = open_yunet(yunet_model, 1024)
+    (straight,) = yunet.detect(portrait, 0.8)
+    (mirrored,) = yunet.detect(np.asarray(cv2.flip(portrait, 1), np.uint8), 0.8)
+    back = np.array(mirrored.landmarks)[[1, 0, 2, 4, 3]] * (-1, 1) + (portrait.shape[1] - 1, 0)
+    return np.asarray((np.array(straight.landmarks) + back) / 2)
+
+
+@pytest.mark.parametrize(("size_px", "light"), [(80, 1), (110, 1), (160, 1), (220, 1), (340, 1), (500, 1), (220, 0.5)])
+def test_its_points_are_those_of_yunet(
+    size_px: int, light: float, detector: MienDetector, portrait: Picture, points_of_yunet: Points
+) -> None:
+    scale = size_px / SIDE
+    kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    seen = cv2.convertScaleAbs(cv2.resize(portrait, None, fx=scale, fy=scale, interpolation=kind), alpha=light)
+    expected = points_of_yunet * scale
+    found = [np.array(one.landmarks) for one in detector.detect(np.asarray(seen, np.uint8), 0.6)]
+    away = min(np.linalg.norm(points - expected, axis=1).mean() for points in found)
+    assert away < 0.08 * np.linalg.norm(expected[0] - expected[1])
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 64), (17, 3), (31, 33), (64, 64), (3, 900), (2000, 16)])

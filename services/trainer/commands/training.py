@@ -49,7 +49,12 @@ def _add_train(subcommands: Subcommands) -> None:
     add_data(parser)
     parser.add_argument("--workdir", type=new_folder, required=True, help="folder of this run")
     parser.add_argument(
-        "--init", type=Path, help="start from the weights of this .keras file or model directory of the same network"
+        "--init",
+        type=Path,
+        nargs="+",
+        default=(),
+        help="start from the weights of this .keras file or model directory of the same network; "
+        "mien-pair: of mien-base and of mien-small",
     )
     parser.add_argument("--taught", type=Path, help="file of teach: predictions that become targets (teacher_weight)")
     parser.add_argument("--faces", type=Path, help="file of faces, which only the teachers labelled (unlabeled_share)")
@@ -80,7 +85,7 @@ def _run_train(options: argparse.Namespace) -> None:
         use_devices(options.devices, config.batch_size)
     faces = Faces.load(options.faces) if options.faces else None
     taught = Taught.load(options.taught, data, faces) if options.taught else None
-    start = Start(None if options.weights == "none" else options.weights, options.init, taught, faces)
+    start = Start(None if options.weights == "none" else options.weights, tuple(options.init), taught, faces)
     if config.people and not data.has_votes:
         print("The data has no votes: the model gets one answer, trained on the labels alone.")
     history = train(config, data, options.workdir, start)

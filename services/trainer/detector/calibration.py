@@ -1,9 +1,9 @@
-"""Scores that mean the same at every stride, and are best cut at the service's default confidence."""
+"""What a trained network's answers need: scores best cut at the service's default confidence, and points as far apart as seen."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import keras
 import numpy as np
@@ -15,8 +15,9 @@ from services.trainer.detector.pieces import Scene
 from services.trainer.detector.scenes import Composer
 from services.trainer.detector.sources import Sources
 from shared.boxes import Box, intersection_over_union
-from shared.pipeline.detect import Detection
-from shared.pipeline.session import open_session
+from shared.pipeline.detect import Detection, Detector
+from shared.pipeline.mien import MienDetector
+from shared.pipeline.session import Session, open_session
 from shared.pipeline.single_shot import SingleShotDetector
 
 SERVED_AT: Final = 0.6
@@ -42,20 +43,38 @@ class Threshold:
     precision: float
 
 
-def calibrated(model: keras.Model, sources: Sources, side: int) -> tuple[Scores, Threshold]:
-    """How to change the scores of each stride, and the best threshold before the last shift.
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How to change the scores of each stride and the spread of points, and the best threshold before the last shift."""
+
+    scores: Scores
+    stretch: float
+    threshold: Threshold
+
+
+def calibrated(model: keras.Model, sources: Sources, side: int) -> Calibration:
+    """What a network answers too low, too high or too close together, on scenes of held-out pictures.
 
     First each stride's scores become the probability that what it sees is a face (Platt's scaling): coarse strides see
-    fewer faces while they learn, and lag behind. Then all are shifted so that the best threshold is SERVED_AT.
+    fewer faces while they learn, and lag behind. Then all are shifted so that the best threshold is SERVED_AT. The
+    points of a face that is hard to see are drawn towards its middle, as what is unsure always is; `stretch` undoes it.
     """
     scenes = list(_scenes(sources, side))
     fitted: Scores = ()
     for level in range(len(STRIDES)):
         alone = tuple(UNCHANGED[n] if n == level else _SILENT for n in range(len(STRIDES)))
-        fitted += (_platt(*_judged(model, alone, scenes, side)[:2]),)
-    best = _best(*_judged(model, fitted, scenes, side))
+        one_look = SingleShotDetector("mien", _session(model, alone), side, 1)
+        fitted += (_platt(*_judged(one_look, scenes)[:2]),)
+    served = MienDetector(_session(model, fitted), side, 1)
+    best = _best(*_judged(served, scenes))
     shift = _logit(SERVED_AT) - _logit(best.score)
-    return tuple((factor, offset + shift) for factor, offset in fitted), best
+    scores = tuple((factor, offset + shift) for factor, offset in fitted)
+    return Calibration(scores, _stretch(served, scenes, best.score), best)
+
+
+def _session(model: keras.Model, scores: Scores) -> Session:
+    session: Session = open_session(detector_graph(model, scores).SerializeToString(), threads=1)
+    return session
 
 
 def _scenes(sources: Sources, side: int) -> Iterator[Scene]:
@@ -63,12 +82,28 @@ def _scenes(sources: Sources, side: int) -> Iterator[Scene]:
     return (composer.scene(rng) for _ in range(SCENES))
 
 
-def _judged(model: keras.Model, scores: Scores, scenes: list[Scene], side: int) -> Judged:
-    graph = detector_graph(model, scores).SerializeToString()
-    detector = SingleShotDetector("mien", open_session(graph, threads=1), side, 1)
+def _judged(detector: Detector, scenes: list[Scene]) -> Judged:
     judged = [pair for scene in scenes for pair in _hits(scene, detector.detect(scene.pixels, _LEAST))]
     confidences = np.array([confidence for confidence, _ in judged], np.float64)
     return confidences, np.array([hit for _, hit in judged], np.bool_), sum(len(scene.faces) for scene in scenes)
+
+
+def _stretch(detector: Detector, scenes: list[Scene], threshold: float) -> float:
+    """How many times as far apart as found the points of faces lie, in the median of faces; 1 where there are too few."""
+    ratios = []
+    for scene in scenes:
+        found = detector.detect(scene.pixels, threshold)
+        for face in scene.faces:
+            same = (one for one in found if intersection_over_union(Box(*face[:4].tolist()), one.box) >= FOUND_IOU)
+            points = next((np.array(one.landmarks) for one in same), None)
+            if points is not None:
+                ratios.append(_spread(face[4:].reshape(5, 2)) / _spread(points))
+    return round(float(np.median(ratios)), 4) if len(ratios) >= _FEW else 1.0
+
+
+def _spread(points: npt.NDArray[Any]) -> float:
+    """The root of the mean squared distance of points (5, 2) from their middle."""
+    return float(np.sqrt(((points - points.mean(axis=0)) ** 2).sum(axis=1).mean()))
 
 
 def _hits(scene: Scene, found: list[Detection]) -> Iterator[tuple[float, bool]]:

@@ -70,7 +70,7 @@ def _made(manifest: DetectorManifest) -> str:
         "those on which YuNet (MIT) agrees in a picture and in its mirror image. Scores are calibrated so that "
         f"at {manifest.min_confidence}, {training['threshold']['precision']:.0%} of its detections are faces on scenes composed "
         f"of held-out pictures. There it finds {training['threshold']['recall']:.0%} of the faces, many of which are tiny, dark or "
-        "partly covered."
+        f"partly covered. Points are moved {training['stretch'] - 1:.1%} further apart than the network sees them, as measured there."
     )
 
 

@@ -1,6 +1,7 @@
 """`detector export`: a trained network to models/detector/, in the form that the service runs."""
 
 import json
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,7 @@ import onnx
 from services.trainer.detector.calibration import SERVED_AT, calibrated
 from services.trainer.detector.card import detector_card
 from services.trainer.detector.network import STRIDES
-from services.trainer.detector.onnx_graph import INPUT, IR_VERSION, OPSET, detector_graph
+from services.trainer.detector.onnx_graph import INPUT, IR_VERSION, OPSET, detector_graph, stretched
 from services.trainer.detector.scenes import Composer
 from services.trainer.detector.sources import Sources
 from services.trainer.detector.train import HISTORY_FILE, MODEL_FILE, RUN_FILE
@@ -37,9 +38,9 @@ def export(
     answers differ from Keras's, WorkdirError when there is no run.
     """
     (run, history, model), sources = _trained(workdir), Sources.load(data)
-    scores, threshold = calibrated(model, sources, run["config"]["side_px"])
-    graph = detector_graph(model, scores)
-    _check_parity(model, graph, sources, run["config"]["side_px"])
+    fitted = calibrated(model, sources, run["config"]["side_px"])
+    graph = detector_graph(model, fitted.scores, fitted.stretch)
+    _check_parity(model, graph, fitted.stretch, sources, run["config"]["side_px"])
     with atomic_directory(directory) as new:
         onnx.save(graph, new / ONNX_FILE)
         sha256 = sha256_of(new / ONNX_FILE)
@@ -58,7 +59,8 @@ def export(
                 "steps": history[-1]["step"],
                 "train_seconds": history[-1]["seconds"],
                 "validation": {name: value for name, value in history[-1].items() if name.startswith("val_")},
-                "threshold": {"score": threshold.score, "recall": threshold.recall, "precision": threshold.precision},
+                "threshold": asdict(fitted.threshold),
+                "stretch": fitted.stretch,
                 "versions": {name: version(name) for name in ("keras", "onnx", "opencv-python-headless")},
             },
             metrics=figures,
@@ -79,15 +81,14 @@ def _trained(workdir: Path) -> tuple[dict[str, Any], list[dict[str, Any]], keras
         raise WorkdirError(f"{workdir} holds no trained detector: {error}.") from error
 
 
-def _check_parity(model: keras.Model, graph: onnx.ModelProto, sources: Sources, side: int) -> None:
+def _check_parity(model: keras.Model, graph: onnx.ModelProto, stretch: float, sources: Sources, side: int) -> None:
     picture = Composer(sources, side, "calibration").scene(np.random.default_rng(0)).pixels.astype(np.float32)
     ours = np.asarray(model.predict_on_batch(picture[np.newaxis]))[0]
     session = open_session(graph.SerializeToString(), threads=1)
     theirs = session.run(OUTPUTS, {INPUT: picture.transpose(2, 0, 1)[np.newaxis]})
     boxes, points = (np.concatenate([theirs[n][0] for n in range(kind, 12, 4)]) for kind in (2, 3))
     corner = np.array([0.5, 0.5, 0, 0], np.float32)
-    difference = max(
-        float(np.abs(boxes - ours[:, 1:5] - corner).max()), float(np.abs(points - ours[:, 5:] - 0.5).max())
-    )
+    expected = stretched(ours[:, 5:].T, stretch).T
+    difference = max(float(np.abs(boxes - ours[:, 1:5] - corner).max()), float(np.abs(points - expected - 0.5).max()))
     if not difference <= LARGEST_DIFFERENCE:
         raise ExportRefused(f"ONNX Runtime differs from Keras by {difference:.2g}; nothing was written.")

@@ -41,11 +41,11 @@ class _Graph:
         return name
 
 
-def detector_graph(model: keras.Model, scores: Scores = UNCHANGED) -> onnx.ModelProto:
+def detector_graph(model: keras.Model, scores: Scores = UNCHANGED, stretch: float = 1.0) -> onnx.ModelProto:
     """The network for pictures (1, 3, H, W) float32 BGR of 0 to 255, sides multiples of 32.
 
     Outputs cls, obj, bbox and kps of each stride as YuNet's, with places from a cell's corner. `scores`
-    changes each stride's scores. Raises ExportRefused for a layer that the network does not have.
+    changes each stride's scores, `stretch` how far apart a face's points lie. Raises ExportRefused for a layer that the network does not have.
     """
     graph = _Graph()
     names: dict[str, str] = {}
@@ -57,7 +57,7 @@ def detector_graph(model: keras.Model, scores: Scores = UNCHANGED) -> onnx.Model
         if isinstance(layer, keras.layers.Reshape):
             levels.append(inputs[0])
     for level, (factor, shift) in zip(levels, scores, strict=True):
-        _calibrate(graph, level, factor, shift)
+        _calibrate(graph, level, factor, shift, stretch)
     outputs = [name for level, stride in zip(levels, STRIDES, strict=True) for name in _outputs(graph, level, stride)]
     return _model(graph, outputs)
 
@@ -121,11 +121,19 @@ def _fold(graph: _Graph, layer: Any, convolution: str) -> str:
     return convolution
 
 
-def _calibrate(graph: _Graph, head: str, factor: float, shift: float) -> None:
-    """Shift the answers of a head: the score's logit, and places, which count from the cell's corner."""
+def stretched(points: npt.NDArray[np.float32], stretch: float) -> npt.NDArray[np.float32]:
+    """Points, (10, …) as x and y in turn, moved so many times as far from their middle."""
+    pairs = points.reshape(5, 2, *points.shape[1:])
+    middle = pairs.mean(axis=0)
+    return np.asarray(middle + np.float32(stretch) * (pairs - middle), np.float32).reshape(points.shape)
+
+
+def _calibrate(graph: _Graph, head: str, factor: float, shift: float, stretch: float) -> None:
+    """Change the answers of a head: the score's logit, the points, and places, which count from the cell's corner."""
     weights, bias = graph.weights[f"{head}_weight"].copy(), graph.weights[f"{head}_bias"].copy()
     weights[0] *= factor
     bias[0] = bias[0] * factor + shift
+    weights[5:], bias[5:] = stretched(weights[5:], stretch), stretched(bias[5:], stretch)
     bias[[1, 2, *range(5, OUTPUTS)]] += 0.5
     graph.weight(f"{head}_weight", weights)
     graph.weight(f"{head}_bias", bias)

@@ -1,6 +1,7 @@
-"""Weights to start from: a trained .keras file, or a model directory, whose ONNX file is read back."""
+"""Weights to start from: trained .keras files, or model directories, whose ONNX files are read back."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from keras import layers
 
 from services.trainer.errors import ConfigError
+from services.trainer.training.networks import BRANCHES, build
 from services.trainer.training.normalization import unfold
 from services.trainer.training.predictors import HEADS, for_head, keras_predictor, open_predictor
 from shared.manifest import MANIFEST_FILE, MODEL_FILE, sha256_of
@@ -18,14 +20,18 @@ _MIN_AGREEMENT: Final = 0.9  # of the most likely emotions; rounding to INT8 and
 _CONVOLUTION: Final = re.compile(r"/conv2d(?:_(\d+))?_\d+/")
 
 
-def initialize(model: keras.Model, source: Path, faces: npt.NDArray[np.uint8]) -> None:
-    """Give a fresh network the weights of `source`, a .keras file or a model directory of the same network.
+def initialize(model: keras.Model, sources: Sequence[Path], faces: npt.NDArray[np.uint8]) -> None:
+    """Give a fresh network the weights of a .keras file or a model directory of the same network.
 
-    A second answer that the source does not have begins as its only one. `faces` (N, 48, 48) give back to the network
+    A network of BRANCHES also begins with as many `sources`, one for each branch. A second answer that the source does not have begins as its only one. `faces` (N, 48, 48) give back to the network
     the normalization that an export folds away, and show that it answers as the source does.
     Raises ConfigError when there is nothing there, or another network; ModelError for a model directory that fails
     verification.
     """
+    if len(sources) > 1:
+        _from_branches(model, sources, faces)
+        return
+    (source,) = sources
     try:
         if (source / MANIFEST_FILE).exists():
             _from_onnx(model, source, faces)
@@ -37,9 +43,27 @@ def initialize(model: keras.Model, source: Path, faces: npt.NDArray[np.uint8]) -
         raise ConfigError(f"{source} has no weights for the network {model.name}: {error}.") from error
 
 
-def source_sha256(source: Path) -> str:
-    """What identifies weights to start from, wherever they lie."""
-    return sha256_of(source / MODEL_FILE if source.is_dir() else source)
+def sources_sha256(sources: Sequence[Path]) -> str | None:
+    """What identifies weights to start from, wherever they lie; hashes joined by "+", None where there are none."""
+    return "+".join(sha256_of(path / MODEL_FILE if path.is_dir() else path) for path in sources) or None
+
+
+def _from_branches(model: keras.Model, sources: Sequence[Path], faces: npt.NDArray[np.uint8]) -> None:
+    names = BRANCHES.get(model.name, ())
+    if len(names) != len(sources):
+        raise ConfigError(
+            f"The network {model.name} starts from {len(names) or 1} trained network(s), not from {len(sources)}."
+        )
+    branches = [build(name, heads=HEADS if len(model.outputs) > 1 else ()) for name in names]
+    for branch, source in zip(branches, sources, strict=True):
+        initialize(branch, [source], faces)
+    for kind in (layers.Conv2D, layers.BatchNormalization):
+        trained = [layer for branch in branches for layer in _numbered(branch, kind)]
+        for layer, other in zip(_numbered(model, kind), trained, strict=True):
+            layer.set_weights(other.get_weights())
+    for head in (layer for layer in model.layers if isinstance(layer, layers.Dense)):
+        kernels, biases = zip(*(branch.get_layer(head.name).get_weights() for branch in branches), strict=True)
+        head.set_weights([np.concatenate(kernels) / len(branches), np.mean(biases, axis=0)])
 
 
 def _from_onnx(model: keras.Model, directory: Path, faces: npt.NDArray[np.uint8]) -> None:

@@ -13,7 +13,7 @@ from services.trainer.training import mobilenet_v1
 from services.trainer.training.batches import FollowEpoch, Lessons, TrainingBatches
 from services.trainer.training.callbacks import EpochEnd, Progress, StopOnNaN, computing_in
 from services.trainer.training.config import OptimizerConfig, TrainConfig
-from services.trainer.training.initial import initialize, source_sha256
+from services.trainer.training.initial import initialize, sources_sha256
 from services.trainer.training.losses import build_loss
 from services.trainer.training.networks import TRANSFER, build
 from services.trainer.training.predictors import HEADS
@@ -31,11 +31,11 @@ class Start:
     """What a run starts from besides configuration and data.
 
     Weights: `pretrained` for a network of keras.applications ("imagenet" or a file) or for mobilenet-v1 (a .tflite),
-    `init` a trained .keras or a model directory. `taught` is what teachers say, `faces` are unlabeled faces that only they know.
+    `init` a trained .keras or a model directory, or one for each branch. `taught` is what teachers say, `faces` are unlabeled faces that only they know.
     """
 
     pretrained: str | None = "imagenet"
-    init: Path | None = None
+    init: tuple[Path, ...] = ()
     taught: Taught | None = None
     faces: Faces | None = None
 
@@ -69,10 +69,10 @@ def _train(config: TrainConfig, data: Dataset, workdir: Path, start: Start, quie
     batches = TrainingBatches(Lessons(data.split("train"), start.taught, start.faces), config)
     heads = HEADS if config.people and data.has_votes else ()
     model, pretrained = _network(config, heads, start, data, fresh=not home.checkpoint.exists())
-    if start.init is not None:
+    if start.init:
         initialize(model, start.init, data.split("train").pixels)
     teachers = start.taught.teachers if start.taught else ()
-    init = source_sha256(start.init) if start.init else None
+    init = sources_sha256(start.init)
     home.claim(config, data, Origin(pretrained, init, teachers, start.faces), batches.target_shares())
     write_text(home.path / "summary.txt", _summary(model))
     write_text(home.path / "architecture.json", model.to_json(indent=1) + "\n")

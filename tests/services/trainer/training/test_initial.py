@@ -20,8 +20,8 @@ def faces(rng: np.random.Generator) -> np.ndarray:
 
 
 def test_a_network_of_two_answers_begins_as_what_ships(faces: np.ndarray) -> None:
-    model, manifest = build("mien-base", heads=HEADS), load_manifest(SHIPPED_MODEL)
-    initialize(model, SHIPPED_MODEL, faces)
+    model, manifest = build("mien-pair", heads=HEADS), load_manifest(SHIPPED_MODEL)
+    initialize(model, [SHIPPED_MODEL], faces)
     shipped = open_predictor(SHIPPED_MODEL)(faces)
     for name, answer in keras_predictor(model)(faces).items():
         softer = (
@@ -34,9 +34,28 @@ def test_a_network_of_two_answers_begins_as_what_ships(faces: np.ndarray) -> Non
 
 def test_another_network_or_nothing_is_refused(faces: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no weights for the network mien-small"):
-        initialize(build("mien-small"), SHIPPED_MODEL, faces)
+        initialize(build("mien-small"), [SHIPPED_MODEL], faces)
     with pytest.raises(ConfigError, match=r"no \.keras file and no model directory"):
-        initialize(build("mien-small"), tmp_path / "nothing", faces)
+        initialize(build("mien-small"), [tmp_path / "nothing"], faces)
     (tmp_path / "text.keras").write_text("weights")
     with pytest.raises(ConfigError, match="no weights"):
-        initialize(build("mien-small"), tmp_path / "text.keras", faces)
+        initialize(build("mien-small"), [tmp_path / "text.keras"], faces)
+
+
+def test_a_pair_begins_as_the_mean_of_its_two_branches(faces: np.ndarray, tmp_path: Path) -> None:
+    branches = [build(name, heads=HEADS) for name in ("mien-base", "mien-small")]
+    for number, branch in enumerate(branches):
+        branch.save(tmp_path / f"{number}.keras")
+    pair = build("mien-pair", heads=HEADS)
+    initialize(pair, [tmp_path / "0.keras", tmp_path / "1.keras"], faces)
+    answers = [keras_predictor(branch)(faces) for branch in branches]
+    for name, answer in keras_predictor(pair)(faces).items():
+        mean = np.sqrt(answers[0][name] * answers[1][name])
+        assert np.abs(answer - mean / mean.sum(axis=1, keepdims=True)).max() < 1e-5
+
+
+def test_a_pair_of_one_network_or_of_three_is_refused(faces: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="starts from 2"):
+        initialize(build("mien-pair"), [tmp_path / "a", tmp_path / "b", tmp_path / "c"], faces)
+    with pytest.raises(ConfigError, match="starts from 1"):
+        initialize(build("mien-small"), [tmp_path / "a", tmp_path / "b"], faces)

@@ -210,7 +210,7 @@ def test_a_run_may_start_from_the_weights_of_another(drawn: Dataset, brief: Trai
     once = brief.model_copy(update={"epochs": 1})
     train(once, drawn, tmp_path / "first", quiet=True)
     still = OptimizerConfig(name="sgd", learning_rate=1e-9, schedule="constant", weight_decay=0, ema=0)
-    start = Start(init=tmp_path / "first/best.keras")
+    start = Start(init=(tmp_path / "first/best.keras",))
     train(once.model_copy(update={"optimizer": still}), drawn, tmp_path / "second", start, quiet=True)
     first, second = (Workdir(tmp_path / name).load_best() for name in ("first", "second"))
     for before, after in zip(first.trainable_variables, second.trainable_variables, strict=True):
@@ -222,10 +222,10 @@ def test_a_run_may_start_from_the_weights_of_another(drawn: Dataset, brief: Trai
 
 def test_a_start_that_cannot_be_leaves_the_folder_free(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no \.keras file"):
-        train(brief, drawn, tmp_path / "run", Start(init=tmp_path / "none.keras"), quiet=True)
+        train(brief, drawn, tmp_path / "run", Start(init=(tmp_path / "none.keras",)), quiet=True)
     networks.build("mien-small:0.5").save(tmp_path / "other.keras")
     with pytest.raises(ConfigError, match="no weights for the network"):
-        train(brief, drawn, tmp_path / "run", Start(init=tmp_path / "other.keras"), quiet=True)
+        train(brief, drawn, tmp_path / "run", Start(init=(tmp_path / "other.keras",)), quiet=True)
     assert not (tmp_path / "run").exists()
 
 

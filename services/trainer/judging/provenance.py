@@ -20,7 +20,8 @@ _FAIRFACE: Final = "FairFace (Karkkainen and Joo 2021, CC BY 4.0)"
 def origin(training: Training) -> str:
     """What the weights were before training."""
     if training.init_sha256:
-        return f"the weights of another run (`sha256:{training.init_sha256}`)"
+        runs = [f"`sha256:{run}`" for run in training.init_sha256.split("+")]
+        return f"the weights of {'another run' if len(runs) == 1 else 'other runs'} ({', '.join(runs)})"
     if training.pretrained:
         return f"the weights of {_known(training.pretrained)}"
     return "random weights"

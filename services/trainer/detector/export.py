@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import onnx
 
-from services.trainer.detector.calibration import SERVED_AT, calibrated
+from services.trainer.detector.calibration import SERVED_AT, Calibration, calibrated
 from services.trainer.detector.card import detector_card
 from services.trainer.detector.network import STRIDES
 from services.trainer.detector.onnx_graph import INPUT, IR_VERSION, OPSET, detector_graph, stretched
@@ -54,21 +54,25 @@ def export(
             opset=OPSET,
             ir_version=IR_VERSION,
             parameters=model.count_params(),
-            training=run
-            | {
-                "steps": history[-1]["step"],
-                "train_seconds": history[-1]["seconds"],
-                "validation": {name: value for name, value in history[-1].items() if name.startswith("val_")},
-                "threshold": asdict(fitted.threshold),
-                "stretch": fitted.stretch,
-                "versions": {name: version(name) for name in ("keras", "onnx", "opencv-python-headless")},
-            },
+            training=run | _trained_to(history[-1], fitted),
             metrics=figures,
             license=LICENSE,
         )
         manifest.save(new)
         write_text(new / CARD_FILE, detector_card(manifest))
     return manifest
+
+
+def _trained_to(last: dict[str, Any], fitted: Calibration) -> dict[str, Any]:
+    """What the manifest says of the end of a run, and of its calibration."""
+    return {
+        "steps": last["step"],
+        "train_seconds": last["seconds"],
+        "validation": {name: value for name, value in last.items() if name.startswith("val_")},
+        "threshold": asdict(fitted.threshold),
+        "stretch": fitted.stretch,
+        "versions": {name: version(name) for name in ("keras", "onnx", "opencv-python-headless")},
+    }
 
 
 def _trained(workdir: Path) -> tuple[dict[str, Any], list[dict[str, Any]], keras.Model]:

@@ -83,7 +83,7 @@ def mien_pair(heads: Sequence[str] = ()) -> keras.Model:
     """
     faces = keras.Input(_INPUT_SHAPE, name="faces")
     features = [_features(faces, 48, (1, 2, 2)), _features(faces, 32, (2, 2, 2))]
-    x = layers.Concatenate()(features)
+    x = layers.GlobalAveragePooling2D()(layers.Concatenate()(features))
     return keras.Model(faces, answers(layers.Dropout(0.3)(x), heads), name="mien-pair")
 
 
@@ -91,12 +91,12 @@ def _squeeze_excitation_resnet(
     name: str, width: int, blocks: tuple[int, ...], inner: float, heads: Sequence[str]
 ) -> keras.Model:
     faces = keras.Input(_INPUT_SHAPE, name="faces")
-    x = _features(faces, width, blocks, inner)
+    x = layers.GlobalAveragePooling2D()(_features(faces, width, blocks, inner))
     return keras.Model(faces, answers(layers.Dropout(0.3)(x), heads), name=name)
 
 
 def _features(faces: keras.KerasTensor, width: int, blocks: tuple[int, ...], inner: float = 1.0) -> keras.KerasTensor:
-    """(N, 4 * width) features of faces, by stages of `blocks` blocks, the width doubling and the side halving from stage to stage.
+    """A map (N, 6, 6, 4 * width) of features of faces, by stages of `blocks` blocks, the width doubling and the side halving from stage to stage.
 
     Between its two convolutions a block keeps the share `inner` of its width. The first convolution already halves
     the side: full resolution costs four times the arithmetic and gained nothing within the budget.
@@ -107,7 +107,7 @@ def _features(faces: keras.KerasTensor, width: int, blocks: tuple[int, ...], inn
         for block in range(count):
             filters = width * 2**stage
             x = _residual_block(x, filters, inner_width(filters, inner), 2 if stage > 0 and block == 0 else 1)
-    return layers.GlobalAveragePooling2D()(x)
+    return x
 
 
 def _convolution(

@@ -35,7 +35,7 @@ def bucket(store: s3fs.S3FileSystem, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def score(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
-    """The command, whose client reads the environment anew."""
+    """Runs the command with a new client, which reads the environment of this test."""
 
     def command(*arguments: object) -> int:
         s3fs.S3FileSystem.clear_instance_cache()

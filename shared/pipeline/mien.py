@@ -1,7 +1,7 @@
 """Our own face detector, run by ONNX Runtime: a look, and a glance from afar for large faces."""
 
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +15,9 @@ from shared.pictures import BgrImage
 from shared.pipeline.crop import framed
 from shared.pipeline.detect import Detection, shrink
 from shared.pipeline.session import Session, open_session
-from shared.pipeline.single_shot import (
-    INPUT,
-    MAX_CANDIDATES,
-    OUTPUTS,
-    STRIDES,
-    Rows,
-    as_detections,
-    search,
-    without_doubles,
-)
+from shared.pipeline.single_shot import INPUT, OUTPUTS, STRIDES, Rows, as_detections, search, without_doubles
+
+_Floats: TypeAlias = npt.NDArray[np.float32]
 
 # The network is best at faces of up to a few hundred pixels. A small copy of the picture shows it the larger ones, with grey
 # around it, which gives a face that fills the picture the room that it needs; that costs as much as 160x160 pixels.
@@ -75,7 +68,6 @@ class MienDetector:
         glance = self._glance(small, _SEEN * min_confidence)
         near = _seen_from_afar(search(self._session, small, min_confidence), glance, max(small.shape[:2]) / _GLANCE_PX)
         found = np.concatenate([near, glance[glance[:, 0] >= min_confidence]])
-        found = found[np.argsort(-found[:, 0])[:MAX_CANDIDATES]]
         rows = _without_parts(_averaged(without_doubles(found), found))
         rows[:, 1:] /= scale
         return as_detections(rows)
@@ -92,19 +84,8 @@ class MienDetector:
 
 def _seen_from_afar(near: Rows, glance: Rows, shrunk_by: float) -> Rows:
     """`near` without large faces that the glance does not see: close to, a blurred body may look like a blurred face."""
-    small = np.sqrt(near[:, 3] * near[:, 4]) < _SURELY_SEEN_PX * shrunk_by
+    small = np.sqrt(_areas(near)) < _SURELY_SEEN_PX * shrunk_by
     return np.asarray(near[small | (_overlaps(near, glance) >= _SEEN_IOU).any(axis=1)], np.float32)
-
-
-def _overlaps(faces: Rows, found: Rows) -> npt.NDArray[np.float32]:
-    """(faces, found) the intersection over union of each pair of boxes."""
-    near, far, areas = found[:, 1:3], found[:, 1:3] + found[:, 3:5], found[:, 3] * found[:, 4]
-    common = np.minimum((faces[:, 1:3] + faces[:, 3:5])[:, np.newaxis], far) - np.maximum(
-        faces[:, np.newaxis, 1:3], near
-    )
-    overlap = np.maximum(common, 0).prod(axis=2)
-    union = (faces[:, 3] * faces[:, 4])[:, np.newaxis] + areas - overlap
-    return np.asarray(overlap / np.maximum(union, _LEAST_AREA), np.float32)
 
 
 def _averaged(faces: Rows, found: Rows) -> Rows:
@@ -116,12 +97,29 @@ def _averaged(faces: Rows, found: Rows) -> Rows:
 
 def _without_parts(rows: Rows) -> Rows:
     """Without what lies in a larger face and is less certain: an eye and a nose look like a face of their own."""
-    near, far, areas = rows[:, 1:3], rows[:, 1:3] + rows[:, 3:5], rows[:, 3] * rows[:, 4]
-    common = np.minimum(far[:, np.newaxis], far) - np.maximum(near[:, np.newaxis], near)
-    inside = np.clip(common, 0, None).prod(axis=2) > _MOSTLY * areas[:, np.newaxis]
+    areas = _areas(rows)
+    inside = _common(rows, rows) > _MOSTLY * areas[:, np.newaxis]
     larger = (areas[:, np.newaxis] < areas) & (areas[:, np.newaxis] > _PART * areas)
     of_larger = inside & larger & (rows[:, :1] < rows[:, 0])
     return np.asarray(rows[~of_larger.any(axis=1)], np.float32)
+
+
+def _overlaps(faces: Rows, found: Rows) -> _Floats:
+    """(faces, found) the intersection over union of each pair of boxes."""
+    common = _common(faces, found)
+    union = _areas(faces)[:, np.newaxis] + _areas(found) - common
+    return np.asarray(common / np.maximum(union, _LEAST_AREA), np.float32)
+
+
+def _common(faces: Rows, found: Rows) -> _Floats:
+    """(faces, found) the area that each pair of boxes has in common."""
+    near = np.maximum(faces[:, np.newaxis, 1:3], found[:, 1:3])
+    far = np.minimum((faces[:, 1:3] + faces[:, 3:5])[:, np.newaxis], found[:, 1:3] + found[:, 3:5])
+    return np.asarray(np.maximum(far - near, 0).prod(axis=2), np.float32)
+
+
+def _areas(rows: Rows) -> _Floats:
+    return rows[:, 3] * rows[:, 4]
 
 
 def _check_interface(session: onnxruntime.InferenceSession, directory: Path) -> None:

@@ -56,7 +56,7 @@ class SingleShotDetector:
 
 
 def search(session: Session, image: BgrImage, min_confidence: float) -> Rows:
-    """Every cell that is certain enough, as a row of `Rows` in pixels of `image`; a face gives several."""
+    """The cells that are certain enough, as rows in pixels of `image`; a face gives several. At most MAX_CANDIDATES."""
     pixels = to_input(image)
     return _rows(session.run(OUTPUTS, {INPUT: pixels}), pixels.shape[3], min_confidence)
 
@@ -89,7 +89,8 @@ def _rows(outputs: Any, width: int, min_confidence: float) -> Rows:
         points = (kps[cells].reshape(-1, 5, 2) + corner[:, np.newaxis]) * stride
         found.append(np.hstack([confidence[:, np.newaxis], centre - size / 2, size, points.reshape(-1, 10)]))
     rows = np.concatenate(found) if found else np.empty((0, 15), np.float32)
-    return rows[np.isfinite(rows).all(axis=1)]
+    rows = rows[np.isfinite(rows).all(axis=1)]
+    return rows[np.argsort(-rows[:, 0])[:MAX_CANDIDATES]] if len(rows) > MAX_CANDIDATES else rows
 
 
 def without_doubles(rows: Rows) -> Rows:

@@ -17,6 +17,7 @@ from shared.detector_manifest import load_detector_manifest
 from shared.pipeline.detect import Detection
 from shared.pipeline.mien import MienDetector, open_mien
 from shared.pipeline.session import open_session
+from shared.pipeline.single_shot import MAX_CANDIDATES, search
 from shared.pipeline.yunet import open_yunet
 from tests.conftest import ROOT, SCENE_FACE
 
@@ -124,6 +125,11 @@ def test_every_answer_is_a_number_at_any_threshold(detector: MienDetector, pictu
     assert found
     values = [[*vars_of(one)] for one in found]
     assert np.isfinite(np.array(values)).all()
+
+
+def test_what_a_search_keeps_is_bounded_at_any_threshold() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), dtype=np.uint8)  # it has 21,504 cells
+    assert len(search(open_session(SHIPPED / "model.onnx", threads=1), noise, 0.0)) == MAX_CANDIDATES
 
 
 def vars_of(one: Detection) -> list[float]:

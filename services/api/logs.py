@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO, TypeAlias
 
 ACCESS: Final = "mien.access"  # the logger of requests
-_KEPT_S: Final = 0.02  # so many lines come together under load that a line costs half as much
+_KEPT_S: Final = 0.02  # under load, the lines of so long are written together, and each costs half as much
 LogFormat: TypeAlias = Literal["auto", "json", "text"]
 # What every record has; the rest is what a caller passed as `extra`.
 _COMMON: Final = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "websocket", "taskName"}
@@ -52,7 +52,7 @@ class NeverBlocking(logging.StreamHandler[TextIO]):
     """Writes to stderr what fits into it now: a pipe that nobody reads must not stop the service.
 
     Lines that find it full are dropped, and their number is told when there is room again. On an event loop, lines about
-    requests are written a moment later, several at once; the others at once, behind them.
+    requests are written a moment later, several together. Any other line is written immediately, after those that wait.
     """
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class NeverBlocking(logging.StreamHandler[TextIO]):
 
 
 def _together(lines: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """The lines in texts that are written as a whole, if they fit into that, and how many each has."""
+    """The lines, joined to texts that a pipe takes whole, and how many lines each text has."""
     text, number = "", 0
     for line in lines:
         if number and len(text) + len(line) > select.PIPE_BUF:

@@ -4,14 +4,14 @@ import contextlib
 import platform
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, Protocol
 
 from opentelemetry import trace
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Metric, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
+from prometheus_client.registry import RestrictedRegistry
 
 from services.api.jobs import Done, Ready
 from shared.analysis import STAGES
@@ -21,7 +21,7 @@ from shared.emotions import EMOTIONS
 _LATENCY_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
 _STAGE_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.035, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _FACES_BUCKETS: Final = (0, 1, 2, 3, 5, 10, 20, 50)
-_RECORDED_TOGETHER: Final = 100  # events; one right after another, each takes less than half of the time
+_RECORDED_TOGETHER: Final = 100  # events; recorded one right after another, each takes less than half the time
 _REJECTIONS: Final = ("overloaded", "not_ready", "unauthorized", "rate_limited", "sessions", "origin")
 
 
@@ -51,14 +51,29 @@ class Memory(Protocol):
     def used(self) -> int: ...
 
 
-class Telemetry(Collector):
+class _Registry(CollectorRegistry):
+    """A registry that brings its metrics up to date before anyone reads them."""
+
+    def __init__(self, update: Callable[[], None]) -> None:
+        super().__init__()
+        self._update = update
+
+    def collect(self) -> Iterable[Metric]:
+        self._update()
+        return super().collect()
+
+    def restricted_registry(self, names: Iterable[str]) -> RestrictedRegistry:
+        self._update()
+        return super().restricted_registry(names)
+
+
+class Telemetry:
     """The metrics of one application, on its own registry."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # a second series for each counter, which our queries do not use
-        self.registry = registry = CollectorRegistry()
+        self.registry = registry = _Registry(self._record)
         self._unrecorded: deque[Callable[[], None]] = deque()
-        registry.register(self)  # before all others
         ProcessCollector(registry=registry)
         Info("mien_build", "What this process runs on.", registry=registry).info({"python": platform.python_version()})
         self._traced: bool | None = None
@@ -212,14 +227,12 @@ class Telemetry(Collector):
     def _later(self, record: Callable[[], None]) -> None:
         self._unrecorded.append(record)
         if len(self._unrecorded) >= _RECORDED_TOGETHER:
-            self.collect()
+            self._record()
 
-    def collect(self) -> tuple[Metric, ...]:
-        """Bring the metrics up to date. The registry asks this first, and reads them then; here it finds none."""
+    def _record(self) -> None:
         with contextlib.suppress(IndexError):  # two threads may be here, where metrics have their own port
             while self._unrecorded:
                 self._unrecorded.popleft()()
-        return ()
 
     def _record_request(self, labels: tuple[str, str, str], seconds: float) -> None:
         known = self._by_route.get(labels)

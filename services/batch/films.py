@@ -20,7 +20,7 @@ from shared.pipeline.decode import Picture
 
 _DEFAULT_RATE: Final = Fraction(25)  # of films that name none, and only where a frame has no time
 _SHORT_S: Final = 1.0  # a film may end so much before its header says, as headers round
-_SWAPPED: Final = 4  # frames; a clock that is behind by more has begun again, and one by less may have swapped some
+_SWAPPED: Final = 4  # frames that may be out of order; a clock further back than that has restarted
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +112,8 @@ def _decoded(container: InputContainer, stream: VideoStream, damage: _Damage) ->
 class _Clock:
     """Seconds from the film's beginning, which is where a player's clock starts.
 
-    A frame whose own time runs back has the time of the one before. Where the clock has begun again, as in a recording
-    that was joined on, time goes on by a frame. Six frames never share a time, so a film reaches every time.
+    A frame whose own time runs back gets the time of the one before. Where the clock has restarted, as in recordings
+    that were joined, time goes on by a frame. At most five frames share a time, so time always goes on.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:

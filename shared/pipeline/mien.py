@@ -68,6 +68,7 @@ class MienDetector:
         glance = self._glance(small, _SEEN * min_confidence)
         near = _seen_from_afar(search(self._session, small, min_confidence), glance, max(small.shape[:2]) / _GLANCE_PX)
         found = np.concatenate([near, glance[glance[:, 0] >= min_confidence]])
+        found = found[np.argsort(-found[:, 0])]  # many are equally certain; the first of them stands for its face
         rows = _without_parts(_averaged(without_doubles(found), found))
         rows[:, 1:] /= scale
         return as_detections(rows)

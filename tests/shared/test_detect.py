@@ -10,7 +10,7 @@ from PIL import Image
 
 from shared.analysis import MIN_FACE_PX
 from shared.errors import DetectorError
-from shared.pipeline.detect import Detection, Detector, HaarDetector
+from shared.pipeline.detect import Detection, Detector, HaarDetector, shrink
 from shared.pipeline.mien import open_mien
 from shared.pipeline.yunet import open_yunet
 from tests.conftest import ROOT, SCENE_FACE, SHIPPED_MODEL, overlap
@@ -163,3 +163,15 @@ def test_a_face_that_fills_the_picture_is_found(detector: Detector, picture: np.
     (found,) = detector.detect(np.asarray(close, np.uint8), min_confidence=0.6)
     whole = (0, 0, close.shape[1], close.shape[0])
     assert overlap(corners(found), whole) > 0.6
+
+
+@pytest.mark.parametrize(
+    ("size", "min_face", "searched"),
+    [((640, 480), 24 / 480, (427, 320)), ((640, 480), 0.5, (128, 96)), ((30, 51), 1.0, (30, 51))],
+)
+def test_a_picture_is_searched_at_the_size_that_shows_the_least_face_but_never_tiny(
+    size: tuple[int, int], min_face: float, searched: tuple[int, int]
+) -> None:
+    small, scale = shrink(np.zeros((size[1], size[0], 3), np.uint8), 1024, min_face, 16)
+    assert small.shape[1::-1] == searched
+    assert scale == pytest.approx(searched[0] / size[0], abs=0.01)

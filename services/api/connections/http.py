@@ -17,7 +17,7 @@ _HEAD_TIMEOUT_S: Final = 10.0
 _MAX_PIPELINED: Final = 16
 # A refused client is not read for this long, so that one that asks again at once costs little.
 _PAUSE_S: Final = 0.05
-# The body of a request that may take the shortcut is waited for so long; the application reads it more patiently.
+# A request may take the shortcut if its body arrives within this; the application is more patient.
 _PROMPT_S: Final = 1.0
 # A body in more pieces than this, each smaller than this, is meant to cost and not to be received.
 _MAX_PIECES: Final = 2000
@@ -71,7 +71,7 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def expired(self, now: float) -> bool:
-        if now - self._held_since > _PROMPT_S:
+        if time.monotonic() - self._held_since > _PROMPT_S:
             self._hand_over()
         if self._waiting_since is None or now - self._waiting_since < _HEAD_TIMEOUT_S:
             return False
@@ -181,7 +181,7 @@ class HttpConnection(HttpToolsProtocol):
             super().on_headers_complete()
 
     def _hand_over(self) -> None:
-        """Let the application have a request whose body has not arrived at once."""
+        """Give the application a request whose body is late."""
         held, self._held = self._held, None
         if held is not None:
             super().on_headers_complete()
@@ -197,7 +197,7 @@ class HttpConnection(HttpToolsProtocol):
         task.add_done_callback(self.tasks.discard)
 
     def _send_whole(self, status: int, headers: Headers, body: bytes) -> None:
-        """Send an answer in one piece: each write costs both sides a turn of the network's code."""
+        """Send an answer in one piece: each write costs a system call, and wakes the client."""
         whole, self._whole = self._whole, None
         assert whole is not None
         whole.response_started = whole.response_complete = True

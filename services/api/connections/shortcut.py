@@ -1,4 +1,4 @@
-"""A way past the application, for small requests for one image: its layers take as long as all else that HTTP costs."""
+"""A way past the application for small requests for one image: its layers cost as much as the rest of HTTP."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ from services.api.upload import image_in
 
 Headers = Sequence[tuple[bytes, bytes]]
 _PATH: Final = "/predict"
-# What the application needs to see, or might read otherwise.
+# Requests with these headers need the application, or might be read differently by it.
 _ITS_OWN: Final = {b"origin", b"transfer-encoding", b"content-encoding"}
 
 
@@ -105,7 +105,7 @@ class Shortcut:
         return self._send(whole, scope, response.status_code, response.raw_headers, bytes(response.body))
 
     def _send(self, whole: Whole, scope: Scope, status: int, headers: Headers, body: bytes) -> int:
-        if self._service.draining:  # or the connection would be closed in the middle of the next request
+        if self._service.draining:  # otherwise the connection would close during the client's next request
             whole.keep_alive = False
         others = [pair for pair in headers if pair[0] != b"x-request-id"]
         whole.send(status, [*others, (b"x-request-id", scope["state"]["request_id"].encode())], body)

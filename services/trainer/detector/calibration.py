@@ -31,6 +31,7 @@ _LEAST: Final = 0.02  # lower scores say nothing
 _FEW: Final = 30  # with fewer detections or faces there is nothing to fit
 _SILENT: Final = (0.0, -50.0)
 
+Face: TypeAlias = npt.NDArray[np.float32]  # (14,) a row of Scene.faces: the box and the points
 Judged: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], int]  # scores, are they faces, faces in all
 
 
@@ -83,40 +84,37 @@ def _scenes(sources: Sources, side: int) -> Iterator[Scene]:
 
 
 def _judged(detector: Detector, scenes: list[Scene]) -> Judged:
-    judged = [pair for scene in scenes for pair in _hits(scene, detector.detect(scene.pixels, _LEAST))]
-    confidences = np.array([confidence for confidence, _ in judged], np.float64)
-    return confidences, np.array([hit for _, hit in judged], np.bool_), sum(len(scene.faces) for scene in scenes)
+    judged = [pair for scene in scenes for pair in _matched(scene, detector.detect(scene.pixels, _LEAST))]
+    confidences = np.array([one.confidence for one, _ in judged], np.float64)
+    hits = np.array([face is not None for _, face in judged], np.bool_)
+    return confidences, hits, sum(len(scene.faces) for scene in scenes)
+
+
+def _matched(scene: Scene, found: list[Detection]) -> Iterator[tuple[Detection, Face | None]]:
+    """Each detection with the face of the scene that it shows, if any; what lies on an unsure place is left out."""
+    left = list(scene.faces)
+    unsure = [Box(*box) for box in scene.ignored.tolist()]
+    for one in sorted(found, key=lambda detection: -detection.confidence):
+        overlaps = [intersection_over_union(Box(*face[:4].tolist()), one.box) for face in left]
+        hit = next((number for number, overlap in enumerate(overlaps) if overlap >= FOUND_IOU), None)
+        if hit is not None:
+            yield one, left.pop(hit)
+        elif not any(intersection_over_union(box, one.box) > 0.1 for box in unsure):
+            yield one, None
 
 
 def _stretch(detector: Detector, scenes: list[Scene], threshold: float) -> float:
     """How many times as far apart as found the points of faces lie, in the median of faces; 1 where there are too few."""
-    ratios = []
-    for scene in scenes:
-        found = detector.detect(scene.pixels, threshold)
-        for face in scene.faces:
-            same = (one for one in found if intersection_over_union(Box(*face[:4].tolist()), one.box) >= FOUND_IOU)
-            points = next((np.array(one.landmarks) for one in same), None)
-            if points is not None:
-                ratios.append(_spread(face[4:].reshape(5, 2)) / _spread(points))
+    matched = (pair for scene in scenes for pair in _matched(scene, detector.detect(scene.pixels, threshold)))
+    ratios = [
+        _spread(face[4:].reshape(5, 2)) / _spread(np.array(one.landmarks)) for one, face in matched if face is not None
+    ]
     return round(float(np.median(ratios)), 4) if len(ratios) >= _FEW else 1.0
 
 
 def _spread(points: npt.NDArray[Any]) -> float:
     """The root of the mean squared distance of points (5, 2) from their middle."""
     return float(np.sqrt(((points - points.mean(axis=0)) ** 2).sum(axis=1).mean()))
-
-
-def _hits(scene: Scene, found: list[Detection]) -> Iterator[tuple[float, bool]]:
-    """Each detection's confidence, and whether it is a face of the scene; what lies on an unsure place is left out."""
-    left = [Box(*face[:4]) for face in scene.faces.tolist()]
-    unsure = [Box(*box) for box in scene.ignored.tolist()]
-    for one in sorted(found, key=lambda detection: -detection.confidence):
-        hit = next((box for box in left if intersection_over_union(box, one.box) >= FOUND_IOU), None)
-        if hit is not None:
-            left.remove(hit)
-        elif any(intersection_over_union(box, one.box) > 0.1 for box in unsure):
-            continue
-        yield one.confidence, hit is not None
 
 
 def _platt(confidences: npt.NDArray[np.float64], hits: npt.NDArray[np.bool_]) -> tuple[float, float]:

@@ -28,7 +28,7 @@ LIGHTS: Final = (1.0, 0.5, 0.25, 0.12)  # factors of brightness
 SIZES_PX: Final = (10, 12, 14, 16, 20, 24, 32, 48, 96, 192, 384)
 SPEED_SIZES: Final = ((350, 350), (640, 480), (1280, 960))
 MIN_FACES: Final = (1 / 48, 1 / 32, 1 / 24, 1 / 16, 1 / 12, 1 / 8, 1 / 5)
-CALLS: Final = 3  # of a detector in each turn
+CALLS: Final = 3  # of each detector in a turn
 SCENES_WITHOUT_PEOPLE: Final = 100
 
 Detectors = Mapping[str, Detector]

@@ -44,8 +44,8 @@ class _Graph:
 def detector_graph(model: keras.Model, scores: Scores = UNCHANGED, stretch: float = 1.0) -> onnx.ModelProto:
     """The network for pictures (1, 3, H, W) float32 BGR of 0 to 255, sides multiples of 32.
 
-    Outputs cls, obj, bbox and kps of each stride as YuNet's, with places from a cell's corner. `scores`
-    changes each stride's scores, `stretch` how far apart a face's points lie. Raises ExportRefused for a layer that the network does not have.
+    Outputs cls, obj, bbox and kps of each stride as YuNet's, with places from a cell's corner. `scores` changes each
+    stride's scores, `stretch` how far apart a face's points lie. Raises ExportRefused for an unknown layer.
     """
     graph = _Graph()
     names: dict[str, str] = {}

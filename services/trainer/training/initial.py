@@ -23,8 +23,9 @@ _CONVOLUTION: Final = re.compile(r"/conv2d(?:_(\d+))?_\d+/")
 def initialize(model: keras.Model, sources: Sequence[Path], faces: npt.NDArray[np.uint8]) -> None:
     """Give a fresh network the weights of a .keras file or a model directory of the same network.
 
-    A network of BRANCHES also begins with as many `sources`, one for each branch. A second answer that the source does not have begins as its only one. `faces` (N, 48, 48) give back to the network
-    the normalization that an export folds away, and show that it answers as the source does.
+    A network with BRANCHES may begin with several `sources` instead, one for each branch. A second answer that the
+    source does not have begins as its only one. `faces` (N, 48, 48) give back to the network the normalization that an
+    export folds away, and show that it answers as the source does.
     Raises ConfigError when there is nothing there, or another network; ModelError for a model directory that fails
     verification.
     """
@@ -49,6 +50,7 @@ def sources_sha256(sources: Sequence[Path]) -> str | None:
 
 
 def _from_branches(model: keras.Model, sources: Sequence[Path], faces: npt.NDArray[np.uint8]) -> None:
+    """The mean of the branches' logits is one dense layer over the features of all."""
     names = BRANCHES.get(model.name, ())
     if len(names) != len(sources):
         raise ConfigError(

@@ -16,6 +16,8 @@ from services.trainer.training.heads import answers
 from shared.emotions import EMOTIONS
 
 _INPUT_SHAPE: Final = (FACE_SIZE_PX, FACE_SIZE_PX, 1)
+_SMALL: Final = (32, (2, 2, 2))  # width of the first stage, and blocks of each
+_BASE: Final = (48, (1, 2, 2))
 
 
 def build(name: str, weights: str | None = None, heads: Sequence[str] = ()) -> keras.Model:
@@ -68,22 +70,22 @@ def paper() -> keras.Model:
 
 def mien_small(inner: float = 1.0, heads: Sequence[str] = ()) -> keras.Model:
     """Residual blocks with squeeze-and-excitation: 0.7M parameters, 60M multiply-adds."""
-    return _squeeze_excitation_resnet("mien-small", 32, (2, 2, 2), inner, heads)
+    return _squeeze_excitation_resnet("mien-small", *_SMALL, inner, heads)
 
 
 def mien_base(inner: float = 1.0, heads: Sequence[str] = ()) -> keras.Model:
     """The same, wider: 1.6M parameters, 110M multiply-adds. Widths are multiples of 16, as vector units like them."""
-    return _squeeze_excitation_resnet("mien-base", 48, (1, 2, 2), inner, heads)
+    return _squeeze_excitation_resnet("mien-base", *_BASE, inner, heads)
 
 
 def mien_pair(heads: Sequence[str] = ()) -> keras.Model:
-    """mien-base and mien-small side by side, with one answer from the features of both: 2.3M parameters, 170M multiply-adds.
+    """mien-base and mien-small side by side, which answer from the features of both: 2.3M parameters, 170M multiply-adds.
 
-    Begun with two trained networks it answers as the geometric mean of theirs, which errs less than either.
+    When it begins with two trained networks, it answers with the geometric mean of theirs, which is steadier than either.
     """
     faces = keras.Input(_INPUT_SHAPE, name="faces")
-    features = [_features(faces, 48, (1, 2, 2)), _features(faces, 32, (2, 2, 2))]
-    x = layers.GlobalAveragePooling2D()(layers.Concatenate()(features))
+    maps = layers.Concatenate()([_features(faces, *_BASE), _features(faces, *_SMALL)])
+    x = layers.GlobalAveragePooling2D()(maps)
     return keras.Model(faces, answers(layers.Dropout(0.3)(x), heads), name="mien-pair")
 
 
@@ -96,9 +98,9 @@ def _squeeze_excitation_resnet(
 
 
 def _features(faces: keras.KerasTensor, width: int, blocks: tuple[int, ...], inner: float = 1.0) -> keras.KerasTensor:
-    """A map (N, 6, 6, 4 * width) of features of faces, by stages of `blocks` blocks, the width doubling and the side halving from stage to stage.
+    """A map of features, (N, 6, 6, 4 * width).
 
-    Between its two convolutions a block keeps the share `inner` of its width. The first convolution already halves
+    There are stages of `blocks` blocks; the width doubles and the side halves from stage to stage. Between its two convolutions a block keeps the share `inner` of its width. The first convolution already halves
     the side: full resolution costs four times the arithmetic and gained nothing within the budget.
     """
     x = layers.Rescaling(2.0, offset=-1.0)(faces)
@@ -186,7 +188,7 @@ def tiny(heads: Sequence[str] = ()) -> keras.Model:
 
 
 PRUNABLE: Final[dict[str, Callable[..., keras.Model]]] = {"mien-small": mien_small, "mien-base": mien_base}
-BRANCHES: Final = {"mien-pair": ("mien-base", "mien-small")}  # of which trained networks a larger one may begin
+BRANCHES: Final = {"mien-pair": ("mien-base", "mien-small")}  # the trained networks that one may begin with
 TRANSFER: Final = ("mobilenet-transfer", "vgg16-transfer")
 NETWORKS: Final[dict[str, Callable[..., keras.Model]]] = {
     "paper": paper,

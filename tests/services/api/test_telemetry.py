@@ -2,6 +2,7 @@
 
 from fastapi.testclient import TestClient
 
+from services.api.telemetry import Telemetry
 from tests.conftest import samples, value
 
 JPEG = {"Content-Type": "image/jpeg"}
@@ -23,6 +24,13 @@ def test_metrics_count_requests_stages_and_emotions(client: TestClient, jpeg: by
     assert value(client, "mien_faces_per_image_sum") == value(client, "mien_classify_batch_size_sum") == 3
     assert value(client, "mien_top_probability_sum") / value(client, "mien_top_probability_count") > 0.5
     assert value(client, "mien_ready") == 1
+
+
+def test_a_scrape_of_some_metrics_is_up_to_date() -> None:
+    telemetry = Telemetry()
+    telemetry.answered("/predict", "POST", 200, 0.01)
+    (requests,) = telemetry.registry.restricted_registry(["mien_http_requests_total"]).collect()
+    assert [sample.value for sample in requests.samples] == [1]
 
 
 def test_unknown_paths_share_one_label(client: TestClient) -> None:

@@ -8,10 +8,14 @@ import pytest
 
 from services.trainer.detector.config import DetectorConfig
 from services.trainer.detector.export import export
+from services.trainer.detector.network import build
+from services.trainer.detector.onnx_graph import INPUT, detector_graph
 from services.trainer.detector.train import STATE_FILE, train
 from services.trainer.errors import WorkdirError
 from shared.errors import DetectorError
 from shared.pipeline.mien import open_mien
+from shared.pipeline.session import open_session
+from shared.pipeline.single_shot import OUTPUTS
 
 TINY = DetectorConfig(
     steps=4, side_px=64, batch_size=2, save_every=2, mine_every=2, warmup_steps=1, validation_batches=1
@@ -85,3 +89,17 @@ def test_another_network_under_our_manifest_is_refused(exported: Path, tmp_path:
 def test_an_empty_folder_is_no_run(packed: Path, tmp_path: Path) -> None:
     with pytest.raises(WorkdirError, match="no trained detector"):
         export(tmp_path, packed, {}, 16, tmp_path / "out")
+
+
+def test_points_are_stretched_about_their_middle() -> None:
+    network, picture = build(), np.random.default_rng(0).uniform(0, 255, (1, 3, 64, 96)).astype(np.float32)
+    graphs = [detector_graph(network, stretch=stretch).SerializeToString() for stretch in (1.0, 1.25)]
+    plain, wider = (open_session(graph, threads=1).run(OUTPUTS, {INPUT: picture}) for graph in graphs)
+    for name, before, after in zip(OUTPUTS, plain, wider, strict=True):
+        if name.startswith("kps"):
+            points, moved = before.reshape(-1, 5, 2), after.reshape(-1, 5, 2)
+            middle = points.mean(axis=1, keepdims=True)
+            assert np.ptp(points - middle) > 1e-3
+            assert np.allclose(moved - middle, 1.25 * (points - middle), rtol=1e-3, atol=1e-5)
+        else:
+            assert np.array_equal(before, after)

@@ -106,7 +106,7 @@ def _moved(face: Detection, right: int, down: int) -> Detection:
 
 
 def nodding() -> Iterator[BgrImage]:
-    """A head that nods and leans: 80 px to and fro in two seconds."""
+    """A head that nods and leans: 80 px back and forth in two seconds."""
     picture = decode(scene_jpeg(640, 480), ImageLimits()).pixels
     for number in range(FRAMES):
         turn = number / 30 * 2 * np.pi
@@ -114,7 +114,7 @@ def nodding() -> Iterator[BgrImage]:
 
 
 def moving(photos: list[BgrImage], seed: int) -> Iterator[BgrImage]:
-    """640x480 with one photo for each face, which move to and fro, grow and shrink; with a camera's noise."""
+    """640x480 with one photo for each face, which move back and forth, grow and shrink; with a camera's noise."""
     rng = np.random.default_rng(seed)
     ground = cv2.GaussianBlur(decode(scene_jpeg(640, 480), ImageLimits()).pixels, (0, 0), 20)
     phases, sides = rng.random(len(photos)) * 6, rng.integers(120, 260, len(photos))

@@ -198,7 +198,9 @@ class _Run:
         if not film:
             self._photo(place, _bytes_of(content, place.member or place.source))
             return
-        with tempfile.TemporaryFile(prefix="mien-") as copy:  # a film is read to and fro, a stream cannot be
+        with tempfile.TemporaryFile(
+            prefix="mien-"
+        ) as copy:  # films are read back and forth, which a stream does not allow
             while piece := content.read(1 << 20):
                 copy.write(piece)
             copy.seek(0)

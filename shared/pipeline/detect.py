@@ -15,7 +15,7 @@ from shared.pictures import BgrImage, GreyImage
 from shared.pipeline.crop import framed
 
 _HAAR_MIN_PX: Final = 24
-_SMALL_SIDE_PX: Final = 128  # a smaller picture costs little as it is, and loses what shows a face
+_SMALL_SIDE_PX: Final = 128  # making a picture smaller than this saves little and loses faces
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def resized(image: BgrImage, size: tuple[int, int]) -> BgrImage:
     """A smaller copy of (width, height): halved while it is twice as large or more, then interpolated, which is fast."""
     while image.shape[1] >= 2 * size[0] and image.shape[0] >= 2 * size[1]:
         half = (image.shape[1] // 2, image.shape[0] // 2)
-        # For halves of even sides this is the mean of four pixels, as INTER_AREA's, which takes ten times as long for odd ones.
+        # Halving even sides, this takes the mean of four pixels, like INTER_AREA, which is ten times slower for odd sides.
         image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_LINEAR), np.uint8)
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 

@@ -1,4 +1,4 @@
-"""What a trained network's answers need: scores best cut at the service's default confidence, and points as far apart as seen."""
+"""Corrects a trained network: scores fit the service's default confidence, and points lie as far apart as on real faces."""
 
 import math
 from collections.abc import Iterator
@@ -54,11 +54,11 @@ class Calibration:
 
 
 def calibrated(model: keras.Model, sources: Sources, side: int) -> Calibration:
-    """What a network answers too low, too high or too close together, on scenes of held-out pictures.
+    """How to correct a network's scores and points, measured on scenes of held-out pictures.
 
     First each stride's scores become the probability that what it sees is a face (Platt's scaling): coarse strides see
     fewer faces while they learn, and lag behind. Then all are shifted so that the best threshold is SERVED_AT. The
-    points of a face that is hard to see are drawn towards its middle, as what is unsure always is; `stretch` undoes it.
+    network places the points of a face it is unsure of too close to their middle; `stretch` undoes that.
     """
     scenes = list(_scenes(sources, side))
     fitted: Scores = ()
@@ -104,7 +104,7 @@ def _matched(scene: Scene, found: list[Detection]) -> Iterator[tuple[Detection, 
 
 
 def _stretch(detector: Detector, scenes: list[Scene], threshold: float) -> float:
-    """How many times as far apart as found the points of faces lie, in the median of faces; 1 where there are too few."""
+    """By what factor the points of a face lie further apart than found, in the median; 1 where there are too few faces."""
     matched = (pair for scene in scenes for pair in _matched(scene, detector.detect(scene.pixels, threshold)))
     ratios = [
         _spread(face[4:].reshape(5, 2)) / _spread(np.array(one.landmarks)) for one, face in matched if face is not None

@@ -139,7 +139,7 @@ def _in_many(
 def speed(detectors: Detectors, sources: Sources, rounds: int = 12) -> dict[str, dict[str, float]]:
     """Milliseconds of the whole stage by picture size, the median of rounds in which all detectors take turns.
 
-    In each turn the last of three calls counts: a service runs one detector, so its code and weights are in the caches.
+    The last of three calls in a turn counts: a service runs one detector, so its code and weights stay in the caches.
     """
     rng = np.random.default_rng(0)
     scenes = {size: _scene(sources, rng, size) for size in SPEED_SIZES}

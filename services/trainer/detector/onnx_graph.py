@@ -122,7 +122,7 @@ def _fold(graph: _Graph, layer: Any, convolution: str) -> str:
 
 
 def stretched(points: npt.NDArray[np.float32], stretch: float) -> npt.NDArray[np.float32]:
-    """Points, (10, …) as x and y in turn, moved so many times as far from their middle."""
+    """Points, (10, …) as x and y in turn, at `stretch` times their distance from their middle."""
     pairs = points.reshape(5, 2, *points.shape[1:])
     middle = pairs.mean(axis=0)
     return np.asarray(middle + np.float32(stretch) * (pairs - middle), np.float32).reshape(points.shape)

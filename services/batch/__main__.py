@@ -49,7 +49,7 @@ def _score(options: argparse.Namespace) -> int:
     print(described(options.out, summary, options.csv, options.crops))
     if summary.again:
         print(
-            f"error: {summary.again:,} files could not be read to their end; the same command tries them again.",
+            f"error: {summary.again:,} of the files could not be read completely; repeat the command to try again.",
             file=sys.stderr,
         )
         return 2

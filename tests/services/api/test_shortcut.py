@@ -1,4 +1,4 @@
-"""Small requests that the connection answers itself get the answers of the application, which has those of pages."""
+"""The connection gives a small request the answer that the application gives the same request with an Origin."""
 
 import base64
 import http.client

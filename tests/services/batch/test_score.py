@@ -109,7 +109,7 @@ def test_an_unreadable_tar_file_beside_others_is_told_at_the_end(
     (tmp_path / "in/b.tar").write_bytes(b"no tar" * 200)
     assert score(tmp_path / "in", out=tmp_path / "out", monkeypatch=monkeypatch) == 2
     said = capsys.readouterr()
-    assert "1 files could not be read to their end; the same command tries them again" in said.err
+    assert "1 of the files could not be read completely; repeat the command to try again" in said.err
     assert [row["error"] for row in rows_of(tmp_path / "out")] == [None, "unreadable_archive"]
 
 

@@ -28,6 +28,7 @@ _STORE_BYTES: Final = 100 * 2**20  # of Ray's object store on this machine: only
 _REACH_S: Final = 5.0
 _STARTS: Final = 3  # Ray gives itself 30 s for each
 _REPORT_S: Final = 0.5
+_IN_FLIGHT: Final = 4  # shards given to a worker at once, so that it does not wait for its next one
 
 Watch: TypeAlias = Callable[[dict[str, tuple[float, int]]], None]  # by shard: share done, pictures so far
 
@@ -169,7 +170,7 @@ class Engine:
         dataset = items.map(
             _Worker,  # type: ignore[arg-type] # Ray takes classes too
             fn_constructor_args=(self.job, self.output, self.by, progress),
-            compute=ActorPoolStrategy(size=min(cores, len(shards))),
+            compute=ActorPoolStrategy(size=min(cores, len(shards)), max_tasks_in_flight_per_actor=_IN_FLIGHT),
             num_cpus=1,
         )
         scored = set()

@@ -23,8 +23,8 @@ FACES: Final = "faces"
 DONE: Final = ".json"
 UNREADABLE: Final = ".unreadable"  # done as far as it could be read; the next run tries again
 _SCHEMA: Final = pa.schema([("source", pa.string()), ("kind", pa.string()), ("size", pa.int64())])
-# Small jobs are cut small enough for every core to have some; large ones large enough to cost nothing.
-_LEAST, _MOST, _OF_THE_WHOLE = 32, 1000, 256
+# Small jobs are cut small enough for every core to have some. Large ones are cut larger, as each shard costs some 40 ms.
+_LEAST, _MOST, _OF_THE_WHOLE = 32, 1000, 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ def test_a_folder_that_grew_adds_shards_and_changes_none(tmp_path: Path) -> None
 
 def test_planning_a_long_list_needs_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
     peaks = []
-    for count in (3_000, 30_000):
+    for count in (35_000, 105_000):  # from 32,000 on, shards have their full size
         listed = (Source(f"/in/{number:07d}.jpg", "photo", 10) for number in range(count))
         tracemalloc.start()
         extend_plan(Output.at(str(tmp_path / str(count))), listed)

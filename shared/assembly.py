@@ -40,7 +40,7 @@ def open_analyzer(
     """The analyzer of a model directory, with the model verified.
 
     Faces are searched for at `limits.target_side_px`. `threads` and `providers` are those of `open_classifier`; with
-    `mirror` each face is read together with its mirror image. Raises ModelError or DetectorError.
+    `mirror` each face is read together with its mirror image, unless the model does so itself. Raises ModelError or DetectorError.
     """
     limits = limits or ImageLimits()
     manifest = load_manifest(model)
@@ -48,7 +48,8 @@ def open_analyzer(
     if finder.name not in manifest.crop:
         raise ModelError(f"{model} has no crop geometry for the detector '{finder.name}'.")
     classifier = open_classifier(model, manifest, threads, providers)
-    return Analyzer(manifest, MirroredClassifier(classifier) if mirror else classifier, finder, limits)
+    both = mirror and not manifest.mirrored
+    return Analyzer(manifest, MirroredClassifier(classifier) if both else classifier, finder, limits)
 
 
 def open_detector(

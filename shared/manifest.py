@@ -128,6 +128,7 @@ class ModelManifest(_Section):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # of model.onnx
     labels: tuple[str, ...]
     input: InputSpec = InputSpec()
+    mirrored: bool = False  # whether the graph reads each face together with its mirror image
     crop: dict[DetectorName, CropGeometry]
     answers: Annotated[dict[AnswerName, Answer], Field(min_length=1)]
     default_prior: DefaultPrior = DefaultPrior()

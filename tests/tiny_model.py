@@ -51,6 +51,7 @@ def _save_manifest(directory: Path, frequencies: Mapping[AnswerName, tuple[float
         "sha256": sha256_of(directory / "model.onnx"),
         "answers": answers,
         "default_prior": DefaultPrior(),
+        "mirrored": False,
         "golden": Golden.of(face),
         "precision": "fp32",
     }

@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     )
     flip: bool = Field(
         False,
-        description="Average each face with its mirror image: steadier probabilities, the same accuracy, twice the time.",
+        description="Average each face with its mirror image, unless the model does so itself: steadier probabilities, twice the time.",
     )
     workers: Annotated[int, Field(ge=0, le=256)] = Field(
         0, description="Images analyzed at once; 0 means one per CPU that this process may use."

@@ -11,6 +11,7 @@ from shared.errors import DetectorError, ModelError
 from shared.manifest import load_manifest
 from shared.pictures import ImageLimits
 from tests.conftest import SHIPPED_MODEL
+from tests.tiny_model import make_model
 
 
 def test_auto_uses_yunet_where_it_is_installed_and_haar_otherwise(tmp_path: Path, yunet_model: Path) -> None:
@@ -35,9 +36,9 @@ def test_a_model_without_the_detector_s_crop_is_refused(tmp_path: Path) -> None:
         open_analyzer(tmp_path, "haar")
 
 
-def test_the_mirror_and_the_limits_reach_the_analyzer(jpeg: bytes) -> None:
-    limits = ImageLimits(target_side_px=512)
-    plain, mirrored = (open_analyzer(SHIPPED_MODEL, "haar", limits=limits, mirror=flag) for flag in (False, True))
+def test_the_mirror_and_the_limits_reach_the_analyzer(jpeg: bytes, tmp_path: Path) -> None:
+    limits, model = ImageLimits(target_side_px=512), make_model(tmp_path, {"labels": None})
+    plain, mirrored = (open_analyzer(model, "haar", limits=limits, mirror=flag) for flag in (False, True))
     assert plain.limits == mirrored.limits == limits
     (once,), (twice,) = (analyzer.analyze(jpeg, Options()).faces for analyzer in (plain, mirrored))
     assert once.box == twice.box

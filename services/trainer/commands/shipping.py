@@ -19,6 +19,11 @@ def _add_export(subcommands: Subcommands) -> None:
     parser.add_argument("--workdir", type=Path, required=True, help="folder of the run")
     add_data(parser)
     parser.add_argument("--geometry", type=Path, default=GEOMETRY, help="measurement of geometry (shipped)")
+    parser.add_argument(
+        "--mirror",
+        action="store_true",
+        help="read each face together with its mirror image: a steadier answer, in twice the time",
+    )
     parser.add_argument("--out", type=new_folder, required=True, help="model directory to write, models/NAME")
     parser.set_defaults(run=_run_export)
 
@@ -31,7 +36,7 @@ def _run_export(options: argparse.Namespace) -> None:
     from services.trainer.shipping.export import export
 
     data, geometry = Dataset.load(options.data), read_geometry(options.geometry)
-    done = export(options.workdir, data, geometry, options.out)
+    done = export(options.workdir, data, geometry, options.out, options.mirror)
     temperatures = ", ".join(f"{answer.temperature} ({name})" for name, answer in done.manifest.answers.items())
     print(f"ONNX Runtime differs from Keras by {done.difference:.1e} at most; temperature {temperatures}")
     print(score_table(done.manifest.metrics).as_text())

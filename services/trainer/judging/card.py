@@ -21,6 +21,7 @@ _ANSWERS: Final[dict[AnswerName, str]] = {
     "labels": "the emotion that FER2013's label names",
 }
 _FIELDS: Final = {Robustness: "robustness", Steadiness: "steadiness", Groups: "groups"}  # of the manifest
+_MIRRORED: Final = " It reads each face together with its mirror image, so both get the same answer."
 _MEANT_FOR: Final = (
     "For software that reacts to how a face looks: interaction, research, statistics over many images. "
     "An expression is not a feeling: a smile may be polite, a frown may be thought. Do not decide about a person "
@@ -47,7 +48,7 @@ def model_card(manifest: ModelManifest) -> str:
         *_answers(manifest),
         "",
         f"Network `{manifest.training.network}`, {manifest.parameters:,} parameters, {manifest.precision}, version "
-        f"`{manifest.version}`.",
+        f"`{manifest.version}`.{_MIRRORED if manifest.mirrored else ''}",
         "",
         *_section("Meant for, and not meant for", _MEANT_FOR, _LAW),
         *_section(

@@ -11,7 +11,7 @@ from shared.manifest import DefaultPrior
 from shared.scores import Scores
 
 # Powers of the training shares to divide by: the first leaves probabilities as they are, the others are "balanced".
-STRENGTHS: Final = (0.0, 0.25, 0.5, 0.75)
+STRENGTHS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def prior_scores(answers: Answers, part: Dataset, frequencies: Sequence[float]) -> dict[float, Scores]:

@@ -17,6 +17,8 @@ from services.trainer.judging.calibration import fit_temperature, with_temperatu
 from services.trainer.judging.card import model_card
 from services.trainer.judging.evaluate import evaluate, own_rows
 from services.trainer.judging.priors import choose_prior, prior_scores
+from services.trainer.shipping.fold import widen_scalars
+from services.trainer.shipping.mirrored import with_mirror_images
 from services.trainer.training.config import TrainConfig
 from services.trainer.training.predictors import (
     Answers,
@@ -53,15 +55,22 @@ class Exported:
     priors: dict[float, Scores]
 
 
-def export(workdir: Path, data: Dataset, geometry: dict[DetectorName, CropGeometry], directory: Path) -> Exported:
+def export(
+    workdir: Path,
+    data: Dataset,
+    geometry: dict[DetectorName, CropGeometry],
+    directory: Path,
+    mirror: bool = False,
+) -> Exported:
     """Write model.onnx, manifest.json and card.md of the best model of `workdir` to `directory`.
 
-    The temperature that calibrates each answer best on the validation split is part of the graph. `directory` changes
+    With `mirror` the graph reads each face together with its mirror image. The temperature that calibrates each answer best on the validation split is part of the graph. `directory` changes
     only when every check passed. Raises ExportRefused when ONNX Runtime's probabilities differ from Keras's by more than
     1e-4 on 256 validation images, WorkdirError when the run has no model or was trained on other data.
     """
     home, run = Workdir(workdir), _run_on(workdir, data)
     trained, validation = home.load_best(), data.split("validation")
+    trained = with_mirror_images(trained) if mirror else trained
     temperatures = _temperatures(keras_predictor(trained)(validation.pixels), validation)
     calibrated = with_temperatures(trained, temperatures)
     with atomic_directory(directory) as new:
@@ -71,6 +80,7 @@ def export(workdir: Path, data: Dataset, geometry: dict[DetectorName, CropGeomet
             version=sha256_of(new / MODEL_FILE)[:12],
             sha256=sha256_of(new / MODEL_FILE),
             labels=EMOTIONS,
+            mirrored=mirror,
             crop=geometry,
             answers=_answers(calibrated, temperatures, run.get("target_shares")),
             golden=Golden.of(golden_face()),
@@ -132,6 +142,7 @@ def write_onnx(model: keras.Model, path: Path) -> None:
     graph = onnx.load(path)
     graph.ir_version = IR_VERSION
     _name_outputs(graph.graph, answer_names(model))
+    widen_scalars(graph)
     onnx.helper.set_model_props(graph, {"labels": ",".join(EMOTIONS)})
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, path)

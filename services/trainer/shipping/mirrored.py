@@ -1,0 +1,31 @@
+"""A network that reads each face and its mirror image, in one graph.
+
+Reading both mends what users see first: that the answer changes when a face is mirrored (issue 12).
+"""
+
+import keras
+
+from services.trainer.training.predictors import answer_names
+from shared.emotions import EMOTIONS
+
+# Smaller probabilities count as this one, so that their logarithm stays finite.
+_SMALLEST = 1e-9
+
+
+def with_mirror_images(model: keras.Model) -> keras.Model:
+    """`model`, answering with the geometric mean of its probabilities for a face and for its mirror image.
+
+    The weights are those of `model`, and the cost is twice its own. A face and its mirror image get the same answer.
+    """
+    faces = keras.Input(model.input_shape[1:], name="faces")
+    outputs = model(keras.layers.Concatenate(axis=0)([faces, faces[:, :, ::-1]]))
+    outputs = outputs if isinstance(outputs, list) else [outputs]
+    named = zip(answer_names(model), outputs, strict=True)
+    return keras.Model(faces, [_mean_of_halves(output, name) for name, output in named], name=model.name)
+
+
+def _mean_of_halves(probabilities: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """From (2 N, 7), the mirror images last, to (N, 7)."""
+    logits = keras.ops.log(keras.ops.maximum(probabilities, _SMALLEST))
+    mean = keras.ops.mean(keras.ops.reshape(logits, (2, -1, len(EMOTIONS))), axis=0)
+    return keras.layers.Softmax(name=name)(mean)

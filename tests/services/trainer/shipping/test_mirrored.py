@@ -1,0 +1,48 @@
+"""A model that reads each face and its mirror image, in one file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.trainer.commands.arguments import GEOMETRY
+from services.trainer.data.dataset import Dataset
+from services.trainer.data.geometry import read_geometry
+from services.trainer.shipping.export import export
+from services.trainer.shipping.quantize import quantize
+from services.trainer.training.predictors import open_predictor
+from shared.assembly import open_analyzer
+from shared.manifest import load_manifest
+from shared.pipeline.classify import Classifier
+from shared.pipeline.preprocess import mirror_image
+
+
+@pytest.fixture(scope="module")
+def mirrored(run: Path, drawn: Dataset) -> Path:
+    return export(run, drawn, read_geometry(GEOMETRY), run.parent / "models/mirrored", mirror=True).directory
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_face_and_its_mirror_image_get_the_same_answer(mirrored: Path, drawn: Dataset, precision: str) -> None:
+    faces = drawn.split("test").pixels
+    model = mirrored
+    if precision == "int8":
+        model = quantize(mirrored, drawn, mirrored.parent / "mirrored-int8", max_loss=1).directory
+    predict = open_predictor(model)
+    assert np.abs(predict(faces)["labels"] - predict(mirror_image(faces))["labels"]).max() < 1e-5
+
+
+def test_it_is_the_geometric_mean_of_both_readings(run: Path, mirrored: Path, drawn: Dataset) -> None:
+    faces = drawn.split("test").pixels
+    once = open_predictor(run)
+    mean = np.sqrt(once(faces)["labels"] * once(mirror_image(faces))["labels"])
+    temperature = load_manifest(mirrored).answers["labels"].temperature
+    expected = mean ** (1 / temperature) / (mean ** (1 / temperature)).sum(axis=1, keepdims=True)
+    assert open_predictor(mirrored)(faces)["labels"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_manifest_says_so_and_the_service_does_not_read_it_twice_again(mirrored: Path, model: Path) -> None:
+    assert load_manifest(mirrored).mirrored
+    assert not load_manifest(model).mirrored
+    assert isinstance(open_analyzer(mirrored, "haar", mirror=True).classifier, Classifier)
+    assert not isinstance(open_analyzer(model, "haar", mirror=True).classifier, Classifier)

@@ -27,6 +27,9 @@ SCALE: Final = 1 / 255  # what preprocess.py does
 
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Shares: TypeAlias = Annotated[tuple[Share, ...], Field(min_length=len(EMOTIONS), max_length=len(EMOTIONS))]
+Shift: TypeAlias = Annotated[
+    tuple[Annotated[float, Field(allow_inf_nan=False)], ...], Field(min_length=len(EMOTIONS), max_length=len(EMOTIONS))
+]
 
 
 class _Section(BaseModel):
@@ -62,7 +65,8 @@ class Answer(_Section):
     """One answer of the model, an output of the ONNX file."""
 
     temperature: Annotated[float, Field(gt=0)]  # the logits are divided by it, inside the graph
-    frequencies: Shares | None = None  # of the emotions in its training targets; priors need them
+    shift: Shift | None = None  # then this is added: it takes back how often training drew each emotion
+    frequencies: Shares | None = None  # of the emotions, as its natural probabilities expect them; priors need them
     golden: Shares  # the probabilities of the golden face
 
 

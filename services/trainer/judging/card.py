@@ -22,6 +22,9 @@ _ANSWERS: Final[dict[AnswerName, str]] = {
 }
 _FIELDS: Final = {Robustness: "robustness", Steadiness: "steadiness", Groups: "groups"}  # of the manifest
 _MIRRORED: Final = " It reads each face together with its mirror image, so both get the same answer."
+_NATURAL: Final = (
+    "Emotions that training drew more often than the data shows them are taken back to their share there. "
+)
 _MEANT_FOR: Final = (
     "For software that reacts to how a face looks: interaction, research, statistics over many images. "
     "An expression is not a feeling: a smile may be polite, a frown may be thought. Do not decide about a person "
@@ -226,5 +229,5 @@ def _temperatures(manifest: ModelManifest) -> str:
     each = [f"{a.temperature}{f' (`{name}`)' if named else ''}" for name, a in manifest.answers.items()]
     return (
         f"Logits are divided by {' and '.join(each)}, fitted on {_called('validation', manifest)}, inside the graph. "
-        "docs/training.md gives the commands."
+        f"{_NATURAL if any(a.shift for a in manifest.answers.values()) else ''}docs/training.md gives the commands."
     )

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from services.trainer import plots
 from services.trainer.data.dataset import SPLITS, Dataset, Split
-from services.trainer.judging.calibration import apply_temperature, fit_temperature
+from services.trainer.judging.calibration import Calibration, calibrated, fit_temperature
 from services.trainer.judging.evaluate import called, evaluate, own_rows, own_scores, write_evaluation
 from services.trainer.judging.explain import answering, grad_cam, occlusion
 from services.trainer.judging.robustness import harms_by_answer, robustness
@@ -136,7 +136,7 @@ def _calibration(page: _Page, answer: AnswerName, fitted_on: _Judged, judged: _J
     temperature = fit_temperature(fitted_on[0][rows], truth)
     rows, truth = own_rows(answer, judged[1])
     before = judged[0][rows]
-    after = apply_temperature(before, temperature)
+    after = calibrated(before, Calibration(temperature))
     scores = {"before": score(before, truth), f"after, temperature {temperature}": score(after, truth)}
     page.table(
         Table(

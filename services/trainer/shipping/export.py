@@ -13,7 +13,14 @@ import onnx
 
 from services.trainer.data.dataset import FACE_SIZE_PX, FER2013, SPLITS, Dataset
 from services.trainer.errors import ExportRefused, WorkdirError
-from services.trainer.judging.calibration import fit_temperature, with_temperatures
+from services.trainer.judging.calibration import (
+    NO_SHIFT,
+    Calibration,
+    fit_temperature,
+    natural_shares,
+    to_natural,
+    with_calibration,
+)
 from services.trainer.judging.card import model_card
 from services.trainer.judging.evaluate import evaluate, own_rows
 from services.trainer.judging.priors import choose_prior, prior_scores
@@ -64,15 +71,18 @@ def export(
 ) -> Exported:
     """Write model.onnx, manifest.json and card.md of the best model of `workdir` to `directory`.
 
-    With `mirror` the graph reads each face together with its mirror image. The temperature that calibrates each answer best on the validation split is part of the graph. `directory` changes
-    only when every check passed. Raises ExportRefused when ONNX Runtime's probabilities differ from Keras's by more than
+    With `mirror` the graph reads each face together with its mirror image. The calibration of each answer, a temperature fitted on the validation split and natural shares of the emotions, is
+    part of the graph. `directory` changes only when every check passed. Raises ExportRefused when ONNX Runtime's probabilities differ from Keras's by more than
     1e-4 on 256 validation images, WorkdirError when the run has no model or was trained on other data.
     """
     home, run = Workdir(workdir), _run_on(workdir, data)
     trained, validation = home.load_best(), data.split("validation")
     trained = with_mirror_images(trained) if mirror else trained
-    temperatures = _temperatures(keras_predictor(trained)(validation.pixels), validation)
-    calibrated = with_temperatures(trained, temperatures)
+    natural = {name: natural_shares(name, data) for name in answer_names(trained)} if "target_shares" in run else {}
+    calibrations = _calibrations(
+        keras_predictor(trained)(validation.pixels), validation, run.get("target_shares"), natural
+    )
+    calibrated = with_calibration(trained, calibrations)
     with atomic_directory(directory) as new:
         write_onnx(calibrated, new / MODEL_FILE)
         manifest = ModelManifest(
@@ -82,7 +92,7 @@ def export(
             labels=EMOTIONS,
             mirrored=mirror,
             crop=geometry,
-            answers=_answers(calibrated, temperatures, run.get("target_shares")),
+            answers=_answers(calibrated, calibrations, natural),
             golden=Golden.of(golden_face()),
             opset=OPSET,
             ir_version=IR_VERSION,
@@ -158,27 +168,39 @@ def _name_outputs(graph: onnx.GraphProto, names: Sequence[str]) -> None:
                 places[number] = renamed.get(place, place)
 
 
-def _temperatures(answers: Answers, validation: Dataset) -> dict[AnswerName, float]:
-    """The temperature of each answer, fitted on its own yardstick."""
-    fitted: dict[AnswerName, float] = {}
-    for name, probabilities in answers.items():
+def _calibrations(
+    answers: Answers,
+    validation: Dataset,
+    learnt: Sequence[Sequence[float]] | None,
+    natural: Mapping[AnswerName, Sequence[float]],
+) -> dict[AnswerName, Calibration]:
+    """The calibration of each answer, fitted on its own yardstick.
+
+    `learnt`: the shares of the emotions in the training targets, in the order of the outputs; runs of earlier trainers
+    have none, and keep what they learnt.
+    """
+    fitted: dict[AnswerName, Calibration] = {}
+    for number, (name, probabilities) in enumerate(answers.items()):
+        shift = to_natural(learnt[number], natural[name]) if learnt else NO_SHIFT
         rows, truth = own_rows(name, validation)
-        fitted[name] = fit_temperature(probabilities[rows], truth)
+        fitted[name] = Calibration(fit_temperature(probabilities[rows], truth, shift), shift)
     return fitted
 
 
 def _answers(
-    model: keras.Model, temperatures: Mapping[AnswerName, float], shares: Sequence[Sequence[float]] | None
+    model: keras.Model,
+    calibrations: Mapping[AnswerName, Calibration],
+    natural: Mapping[AnswerName, tuple[float, ...]],
 ) -> dict[AnswerName, Answer]:
-    """`shares` of the emotions in the training targets, in the order of the outputs; runs of earlier trainers have none."""
     golden = keras_predictor(model)(golden_face()[np.newaxis])
     return {
         name: Answer(
-            temperature=temperatures[name],
-            frequencies=tuple(shares[number]) if shares else None,
+            temperature=calibration.temperature,
+            shift=calibration.shift if name in natural else None,
+            frequencies=natural.get(name),
             golden=tuple(round(float(p), 6) for p in golden[name][0]),
         )
-        for number, name in enumerate(answer_names(model))
+        for name, calibration in calibrations.items()
     }
 
 

@@ -28,7 +28,6 @@ from services.trainer.shipping.fold import widen_scalars
 from services.trainer.shipping.mirrored import with_mirror_images
 from services.trainer.training.config import TrainConfig
 from services.trainer.training.predictors import (
-    Answers,
     Predict,
     answer_names,
     keras_predictor,
@@ -63,26 +62,18 @@ class Exported:
 
 
 def export(
-    workdir: Path,
-    data: Dataset,
-    geometry: dict[DetectorName, CropGeometry],
-    directory: Path,
-    mirror: bool = False,
+    workdir: Path, data: Dataset, geometry: dict[DetectorName, CropGeometry], directory: Path, mirror: bool = False
 ) -> Exported:
     """Write model.onnx, manifest.json and card.md of the best model of `workdir` to `directory`.
 
-    With `mirror` the graph reads each face together with its mirror image. The calibration of each answer, a temperature fitted on the validation split and natural shares of the emotions, is
-    part of the graph. `directory` changes only when every check passed. Raises ExportRefused when ONNX Runtime's probabilities differ from Keras's by more than
-    1e-4 on 256 validation images, WorkdirError when the run has no model or was trained on other data.
+    With `mirror` the graph reads each face together with its mirror image. The calibration of each answer (a temperature
+    fitted on the validation split, and natural shares of the emotions) is part of the graph. `directory` changes only
+    when every check passed. Raises ExportRefused when ONNX Runtime's probabilities differ from Keras's by more than 1e-4
+    on 256 validation images, WorkdirError when the run has no model or was trained on other data.
     """
     home, run = Workdir(workdir), _run_on(workdir, data)
-    trained, validation = home.load_best(), data.split("validation")
-    trained = with_mirror_images(trained) if mirror else trained
-    natural = {name: natural_shares(name, data) for name in answer_names(trained)} if "target_shares" in run else {}
-    calibrations = _calibrations(
-        keras_predictor(trained)(validation.pixels), validation, run.get("target_shares"), natural
-    )
-    calibrated = with_calibration(trained, calibrations)
+    trained = with_mirror_images(home.load_best()) if mirror else home.load_best()
+    calibrated, answers = _calibrated(trained, run, data)
     with atomic_directory(directory) as new:
         write_onnx(calibrated, new / MODEL_FILE)
         manifest = ModelManifest(
@@ -92,7 +83,7 @@ def export(
             labels=EMOTIONS,
             mirrored=mirror,
             crop=geometry,
-            answers=_answers(calibrated, calibrations, natural),
+            answers=answers,
             golden=Golden.of(golden_face()),
             opset=OPSET,
             ir_version=IR_VERSION,
@@ -103,7 +94,7 @@ def export(
         )
         manifest.save(new)
         predict = open_predictor(new)
-        difference = _max_difference(keras_predictor(calibrated), predict, validation.pixels[:PARITY_IMAGES])
+        difference = _max_difference(keras_predictor(calibrated), predict, data)
         manifest, priors = measured(manifest, predict, data)
         manifest.save(new)
         write_text(new / CARD_FILE, model_card(manifest))
@@ -168,40 +159,32 @@ def _name_outputs(graph: onnx.GraphProto, names: Sequence[str]) -> None:
                 places[number] = renamed.get(place, place)
 
 
-def _calibrations(
-    answers: Answers,
-    validation: Dataset,
-    learnt: Sequence[Sequence[float]] | None,
-    natural: Mapping[AnswerName, Sequence[float]],
-) -> dict[AnswerName, Calibration]:
-    """The calibration of each answer, fitted on its own yardstick.
-
-    `learnt`: the shares of the emotions in the training targets, in the order of the outputs; runs of earlier trainers
-    have none, and keep what they learnt.
-    """
-    fitted: dict[AnswerName, Calibration] = {}
-    for number, (name, probabilities) in enumerate(answers.items()):
-        shift = to_natural(learnt[number], natural[name]) if learnt else NO_SHIFT
+def _calibrated(
+    trained: keras.Model, run: Mapping[str, Any], data: Dataset
+) -> tuple[keras.Model, dict[AnswerName, Answer]]:
+    """The network with the calibration of each answer, fitted on its own yardstick, and what is known of the answers."""
+    validation, learnt = data.split("validation"), run.get("target_shares")  # runs of earlier trainers have none
+    calibrations: dict[AnswerName, Calibration] = {}
+    natural: dict[AnswerName, tuple[float, ...]] = {}
+    for number, (name, probabilities) in enumerate(keras_predictor(trained)(validation.pixels).items()):
+        shift = NO_SHIFT
+        if learnt:
+            natural[name] = natural_shares(name, data)
+            shift = to_natural(learnt[number], natural[name])
         rows, truth = own_rows(name, validation)
-        fitted[name] = Calibration(fit_temperature(probabilities[rows], truth, shift), shift)
-    return fitted
-
-
-def _answers(
-    model: keras.Model,
-    calibrations: Mapping[AnswerName, Calibration],
-    natural: Mapping[AnswerName, tuple[float, ...]],
-) -> dict[AnswerName, Answer]:
+        calibrations[name] = Calibration(fit_temperature(probabilities[rows], truth, shift), shift)
+    model = with_calibration(trained, calibrations)
     golden = keras_predictor(model)(golden_face()[np.newaxis])
-    return {
+    answers = {
         name: Answer(
             temperature=calibration.temperature,
-            shift=calibration.shift if name in natural else None,
+            shift=calibration.shift if learnt else None,
             frequencies=natural.get(name),
             golden=tuple(round(float(p), 6) for p in golden[name][0]),
         )
         for name, calibration in calibrations.items()
     }
+    return model, answers
 
 
 def _training(home: Workdir) -> Training:
@@ -218,7 +201,8 @@ def _training(home: Workdir) -> Training:
     return Training.model_validate(run | about)
 
 
-def _max_difference(ours: Predict, theirs: Predict, faces: npt.NDArray[np.uint8]) -> float:
+def _max_difference(ours: Predict, theirs: Predict, data: Dataset) -> float:
+    faces = data.split("validation").pixels[:PARITY_IMAGES]
     keras_said, onnx_said = ours(faces), theirs(faces)
     difference = max(float(np.abs(keras_said[name] - onnx_said[name]).max()) for name in keras_said)
     if difference > MAX_DIFFERENCE:

@@ -13,8 +13,8 @@ from keras import layers
 from services.trainer.errors import ConfigError
 from services.trainer.training.networks import BRANCHES, build
 from services.trainer.training.normalization import unfold
-from services.trainer.training.predictors import HEADS, for_head, keras_predictor, open_predictor
-from shared.manifest import MANIFEST_FILE, MODEL_FILE, sha256_of
+from services.trainer.training.predictors import HEADS, Predict, for_head, keras_predictor, mirrored, open_predictor
+from shared.manifest import MANIFEST_FILE, MODEL_FILE, ModelManifest, load_manifest, sha256_of
 
 _MIN_AGREEMENT: Final = 0.9  # of the most likely emotions; rounding to INT8 and temperature change a few
 _CONVOLUTION: Final = re.compile(r"/conv2d(?:_(\d+))?_\d+/")
@@ -76,6 +76,8 @@ def _from_onnx(model: keras.Model, directory: Path, faces: npt.NDArray[np.uint8]
     pairs, biases = [], []
     for layer, (kernel, bias) in zip(convolutions, graph.convolutions(), strict=True):
         kernel = kernel.transpose(2, 3, 1, 0)
+        if layer.kernel_size == (1, 1):  # `quantize` spreads it over the pixels of the mean before it
+            kernel = kernel.sum(axis=(0, 1), keepdims=True)
         layer.set_weights([kernel, bias] if layer.use_bias else [kernel])
         if not layer.use_bias:
             pairs.append((layer, next(norms)))
@@ -85,11 +87,17 @@ def _from_onnx(model: keras.Model, directory: Path, faces: npt.NDArray[np.uint8]
     for number, head in enumerate(heads):
         head.set_weights(list(dense[min(number, len(dense) - 1)]))
     unfold(model, pairs, biases, faces)
-    some = faces[:512]
-    ours, theirs = (for_head(read(some), HEADS[0]).argmax(1) for read in (keras_predictor(model), predict))
-    agreement = float((ours == theirs).mean())
+    agreement = _agreement(model, load_manifest(directory), predict, faces[:512])
     if agreement < _MIN_AGREEMENT:
         raise ValueError(f"read back, it agrees with itself on {agreement:.0%} of faces")
+
+
+def _agreement(model: keras.Model, manifest: ModelManifest, predict: Predict, faces: npt.NDArray[np.uint8]) -> float:
+    """The share of faces on which the network and what was exported of it see the same emotion."""
+    read = mirrored(keras_predictor(model)) if manifest.mirrored else keras_predictor(model)
+    known = manifest.answers.get(HEADS[0]) or next(iter(manifest.answers.values()))
+    logits = np.log(for_head(read(faces), HEADS[0]) + 1e-9) / known.temperature + (known.shift or 0)
+    return float((logits.argmax(axis=1) == for_head(predict(faces), HEADS[0]).argmax(axis=1)).mean())
 
 
 def _numbered(model: keras.Model, kind: type) -> list[Any]:

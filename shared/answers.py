@@ -13,11 +13,11 @@ from shared.errors import UnusablePrior
 AnswerName: TypeAlias = Literal["people", "labels"]
 ANSWERS: Final[tuple[AnswerName, ...]] = ("people", "labels")  # the default is the first that a model has
 
-# natural: as often as in training. balanced: rare emotions get a better chance. Or seven expected shares, model order.
+# natural: as often as where the model was calibrated. balanced: rare emotions get a better chance. Or seven expected shares, model order.
 PriorName: TypeAlias = Literal["natural", "balanced"]
 Prior: TypeAlias = PriorName | Sequence[float]
 
-# balanced divides by this power of the training shares: 1 would expect disgust as often as happy, and see it too often.
+# balanced divides by this power of the natural shares; 1 expects disgust as often as happy.
 BALANCE_STRENGTH: Final = 0.5
 # An emotion that training never showed cannot be divided by its share.
 _SMALLEST_SHARE: Final = 1e-4
@@ -32,19 +32,19 @@ def default_answer(names: Iterable[AnswerName]) -> AnswerName:
 def with_prior(
     probabilities: npt.NDArray[np.float32], prior: Prior, frequencies: Sequence[float], strength: float
 ) -> npt.NDArray[np.float32]:
-    """Probabilities (N, 7) learnt where the emotions had the shares `frequencies`, for other expected shares.
+    """Probabilities (N, 7) that expect the emotions to have the shares `frequencies`, for other expected shares.
 
     `strength` is the power of the frequencies that "balanced" divides by. Raises UnusablePrior when `prior` is
     neither a name nor seven finite shares of at least 0 with a positive sum.
     """
     if prior == "natural":
         return probabilities
-    learnt = np.maximum(np.asarray(frequencies, np.float64), _SMALLEST_SHARE)
-    factors = learnt**-strength if prior == "balanced" else expected_shares(prior) / learnt
+    usual = np.maximum(np.asarray(frequencies, np.float64), _SMALLEST_SHARE)
+    factors = usual**-strength if prior == "balanced" else expected_shares(prior) / usual
     weighted = probabilities * factors
     total = weighted.sum(axis=1, keepdims=True)
     # All that is expected may have the probability 0: then the expectation is the answer.
-    answered = np.where(total > 0, weighted / np.where(total > 0, total, 1), factors * learnt)
+    answered = np.where(total > 0, weighted / np.where(total > 0, total, 1), factors * usual)
     return np.asarray(answered / answered.sum(axis=1, keepdims=True), np.float32)
 
 

@@ -18,7 +18,7 @@ Probabilities: TypeAlias = npt.NDArray[np.float32]  # (N, 7), rows sum to 1, in 
 class Choices:
     """What can be asked of a model, and what it does unless asked.
 
-    `frequencies` has an entry for each answer: seven training shares, or None where the manifest has none. The default
+    `frequencies` has an entry for each answer: seven natural shares, or None where the manifest has none. The default
     prior is the default answer's; other answers are natural unless asked otherwise.
     """
 
@@ -47,6 +47,6 @@ class Choices:
             return probabilities
         if frequencies is None:
             raise UnusablePrior(
-                f"This model has no training shares for its answer '{answer}'; only the prior natural works."
+                f"This model has no natural shares for its answer '{answer}'; only the prior natural works."
             )
         return with_prior(probabilities, prior, frequencies, self.strength)

@@ -11,7 +11,7 @@
     ├── ModelError                 a model that fails verification
     ├── AnswerError                an answer that the model cannot give
     │   ├── UnknownAnswer          labels or people, which it lacks
-    │   └── UnusablePrior          expected shares that are malformed, or that it has no training shares for
+    │   └── UnusablePrior          expected shares that are malformed, or for a model without natural shares
     └── TrainerError               see services/trainer/errors.py
 
 None of them knows HTTP: `services/api/errors.py` maps each to a status.
@@ -63,4 +63,4 @@ class UnknownAnswer(AnswerError):
 
 
 class UnusablePrior(AnswerError):
-    """A prior that is neither a name nor seven shares, or a model whose manifest has no training shares."""
+    """A prior that is neither a name nor seven shares, or a model whose manifest has no natural shares."""

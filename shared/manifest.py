@@ -65,7 +65,7 @@ class Answer(_Section):
     """One answer of the model, an output of the ONNX file."""
 
     temperature: Annotated[float, Field(gt=0)]  # the logits are divided by it, inside the graph
-    shift: Shift | None = None  # then this is added: it takes back how often training drew each emotion
+    shift: Shift | None = None  # then this is added, so that each emotion is expected as often as it is there
     frequencies: Shares | None = None  # of the emotions, as its natural probabilities expect them; priors need them
     golden: Shares  # the probabilities of the golden face
 

@@ -18,7 +18,7 @@ SIDE = 48
 
 
 def make_model(directory: Path, frequencies: Mapping[AnswerName, tuple[float, ...] | None]) -> Path:
-    """Write a model with these answers and training shares; the second answer is the first shifted by one."""
+    """Write a model with these answers and natural shares; the second answer is the first shifted by one."""
     directory.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     weights = rng.normal(0, 0.01, (SIDE * SIDE, len(EMOTIONS))).astype(np.float32)

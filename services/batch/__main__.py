@@ -127,7 +127,11 @@ def _add_model(score: argparse.ArgumentParser) -> None:
         default=set_to("MIEN_PRIOR") or None,
         help="natural, balanced, or seven expected shares with commas",
     )
-    model.add_argument("--flip", action="store_true", help="read each face with its mirror image, at twice the time")
+    model.add_argument(
+        "--flip",
+        action="store_true",
+        help="read each face with its mirror image, unless the model does so itself, at twice the time",
+    )
 
 
 def _add_faces(score: argparse.ArgumentParser) -> None:

@@ -43,7 +43,7 @@ def test_an_answer_that_the_model_lacks_is_named() -> None:
 
 
 def test_a_prior_needs_training_shares() -> None:
-    with pytest.raises(UnusablePrior, match="no training shares for its answer 'labels'"):
+    with pytest.raises(UnusablePrior, match="no natural shares for its answer 'labels'"):
         Classifier(FakeSession(HAPPY), "faces").classify(FACE, prior="balanced")
     assert (Classifier(FakeSession(HAPPY), "faces").classify(FACE, prior="natural") == HAPPY).all()
 

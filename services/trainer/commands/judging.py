@@ -24,7 +24,9 @@ def _add_evaluate(subcommands: Subcommands) -> None:
     add_data(parser)
     parser.add_argument("--split", choices=("train", "validation", "test"), help="only this one (validation and test)")
     parser.add_argument(
-        "--flip", action="store_true", help="average each face with its mirror image, as MIEN_FLIP does"
+        "--flip",
+        action="store_true",
+        help="average each face with its mirror image, as MIEN_FLIP does; a model that reads both gains nothing",
     )
     parser.add_argument(
         "--out", type=new_file, help="JSON to write (evaluation.json in the work directory, for both splits)"

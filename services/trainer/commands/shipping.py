@@ -34,11 +34,16 @@ def _run_export(options: argparse.Namespace) -> None:
     from services.trainer.data.geometry import read_geometry
     from services.trainer.judging.tables import score_table
     from services.trainer.shipping.export import export
+    from shared.emotions import EMOTIONS
 
     data, geometry = Dataset.load(options.data), read_geometry(options.geometry)
     done = export(options.workdir, data, geometry, options.out, options.mirror)
-    temperatures = ", ".join(f"{answer.temperature} ({name})" for name, answer in done.manifest.answers.items())
-    print(f"ONNX Runtime differs from Keras by {done.difference:.1e} at most; temperature {temperatures}")
+    print(f"ONNX Runtime differs from Keras by {done.difference:.1e} at most")
+    for name, answer in done.manifest.answers.items():
+        shifts = ", ".join(
+            f"{emotion} {shift:+.2f}" for emotion, shift in zip(EMOTIONS, answer.shift or (), strict=True)
+        )
+        print(f"{name}: temperature {answer.temperature}, shifts {shifts}")
     print(score_table(done.manifest.metrics).as_text())
     for strength, scores in done.priors.items():
         print(

@@ -1,16 +1,15 @@
-"""Making probabilities honest: for each answer one temperature (Guo et al. 2017), and emotions as frequent as in the data."""
+"""Making probabilities honest: for each answer one temperature and seven shifts (Guo et al. 2017, Alexandari et al. 2020)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import keras
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
 
-from services.trainer.data.dataset import Dataset
-from services.trainer.training.metrics import negative_log_likelihood
 from services.trainer.training.predictors import answer_names
 from shared.answers import AnswerName
 from shared.choices import Probabilities
@@ -18,7 +17,9 @@ from shared.emotions import EMOTIONS
 
 # Smaller probabilities count as this one, so that their logarithm stays finite, in float32 too.
 _SMALLEST: Final = 1e-9
-NO_SHIFT: Final = (0.0,) * len(EMOTIONS)
+# How far shifts go without much evidence, in nats: thousands of faces decide alone, a few dozen hardly.
+_USUAL_SHIFT: Final = 0.5
+_BOUNDS: Final = [(-2.0, 2.0)] * (1 + len(EMOTIONS))  # the logarithm of the temperature, and the shifts
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,45 +27,44 @@ class Calibration:
     """What is done to the logits of an answer: divided by `temperature`, then `shift` (7,) is added."""
 
     temperature: float
-    shift: tuple[float, ...] = NO_SHIFT
+    shift: tuple[float, ...] = (0.0,) * len(EMOTIONS)
 
 
-def natural_shares(name: AnswerName, data: Dataset) -> tuple[float, ...]:
-    """How frequent each emotion is in the training split, by the labels or by FER+'s votes; none is quite 0."""
-    counts = data.split("train").targets(original_weight=float(name == "labels"), label_smoothing=0).sum(axis=0) + 1
+def fit_calibration(probabilities: Probabilities, truth: npt.NDArray[np.int8]) -> Calibration:
+    """The calibration that maximizes the likelihood of `truth` (N,), given probabilities (N, 7).
+
+    The temperature mends how sure an answer is, the shifts how often it expects each emotion: training may draw rare ones
+    more often, smooth its targets or weigh its loss, and afterwards they are expected as often as they are here.
+    """
+
+    def cost(values: npt.NDArray[np.float64]) -> float:
+        likelihood = log_softmax(_logits(probabilities, _calibration(values)), axis=1)[
+            np.arange(len(truth)), truth
+        ].sum()
+        return float(np.square(values[1:] / _USUAL_SHIFT).sum() / 2 - likelihood)
+
+    best = _calibration(minimize(cost, np.zeros(len(_BOUNDS)), method="L-BFGS-B", bounds=_BOUNDS).x)
+    return Calibration(round(best.temperature, 4), tuple(round(value, 4) for value in best.shift))
+
+
+def _calibration(values: npt.NDArray[np.float64]) -> Calibration:
+    return Calibration(float(np.exp(values[0])), tuple((values[1:] - values[1:].mean()).tolist()))
+
+
+def shares(truth: npt.NDArray[np.int8]) -> tuple[float, ...]:
+    """How frequent each emotion is in `truth` (N,); none is quite 0."""
+    counts = np.bincount(truth, minlength=len(EMOTIONS)) + 0.5
     return tuple(round(float(share), 5) for share in counts / counts.sum())
 
 
-def to_natural(learnt: Sequence[float], natural: Sequence[float]) -> tuple[float, ...]:
-    """The shift for an answer that was trained where emotions had the shares `learnt`, and is used where they are `natural`.
-
-    Training draws rare emotions more often (`sampling`), so that they are learnt at all; without this correction, the
-    answer would expect them as often (Saerens et al. 2002).
-    """
-    wanted, had = np.maximum(natural, _SMALLEST), np.maximum(learnt, _SMALLEST)
-    return tuple(np.round(np.log(wanted / had), 5).tolist())
-
-
-def fit_temperature(
-    probabilities: Probabilities, labels: npt.NDArray[np.int8], shift: Sequence[float] = NO_SHIFT
-) -> float:
-    """The temperature that maximizes the likelihood of `labels`, where `shift` is added to the logits after it."""
-    best = minimize_scalar(
-        lambda log_t: negative_log_likelihood(
-            calibrated(probabilities, Calibration(float(np.exp(log_t)), tuple(shift))), labels
-        ),
-        bounds=(-2, 2),
-        method="bounded",
-    )
-    return round(float(np.exp(best.x)), 4)
-
-
 def calibrated(probabilities: Probabilities, calibration: Calibration) -> Probabilities:
-    """Probabilities (N, 7) made more (a temperature below 1) or less confident, and shifted; without a shift their order stays."""
-    logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST)) / calibration.temperature
-    logits += calibration.shift
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True), np.float32)
+    """Probabilities (N, 7) made more (a temperature below 1) or less confident, and shifted."""
+    return np.asarray(softmax(_logits(probabilities, calibration), axis=1), np.float32)
+
+
+def _logits(probabilities: Probabilities, calibration: Calibration) -> npt.NDArray[np.float64]:
+    logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST))
+    return np.asarray(logits / calibration.temperature + calibration.shift)
 
 
 def with_calibration(model: keras.Model, calibrations: Mapping[AnswerName, Calibration]) -> keras.Model:
@@ -80,5 +80,4 @@ def with_calibration(model: keras.Model, calibrations: Mapping[AnswerName, Calib
 
 def _calibrated(probabilities: keras.KerasTensor, calibration: Calibration, name: AnswerName) -> keras.KerasTensor:
     logits = keras.ops.log(keras.ops.clip(probabilities, _SMALLEST, 1.0)) / calibration.temperature
-    logits = logits + np.array([calibration.shift], np.float32)
-    return keras.layers.Identity(name=name)(keras.ops.softmax(logits))
+    return keras.layers.Identity(name=name)(keras.ops.softmax(logits + np.array([calibration.shift], np.float32)))

@@ -22,9 +22,7 @@ _ANSWERS: Final[dict[AnswerName, str]] = {
 }
 _FIELDS: Final = {Robustness: "robustness", Steadiness: "steadiness", Groups: "groups"}  # of the manifest
 _MIRRORED: Final = " It reads each face together with its mirror image, so both get the same answer."
-_NATURAL: Final = (
-    "Emotions that training drew more often than the data shows them are taken back to their share there. "
-)
+_SHIFTED: Final = ", and shifted so that each emotion is expected as often as it is found,"
 _MEANT_FOR: Final = (
     "For software that reacts to how a face looks: interaction, research, statistics over many images. "
     "An expression is not a feeling: a smile may be polite, a frown may be thought. Do not decide about a person "
@@ -149,8 +147,8 @@ def _default_prior(manifest: ModelManifest) -> list[str]:
         return []
     table = score_table({split: {answer: scores} for split, scores in prior.metrics.items()}, _caller(manifest))
     return [
-        f"These are natural: rare emotions are as rare as in training. Unless a request says otherwise, `{answer}` is "
-        f"answered with a {prior.kind} prior (probabilities divided by the training shares to the power of "
+        f"These are natural: rare emotions are expected to be as rare as here. Unless a request says otherwise, `{answer}` is "
+        f"answered with a {prior.kind} prior (probabilities divided by the natural shares to the power of "
         f"{prior.strength}), chosen on {_called('validation', manifest)}'s consensus by the mean of accuracy and mean recall:",
         "",
         *table.as_markdown(),
@@ -227,7 +225,8 @@ def _training(manifest: ModelManifest) -> str:
 def _temperatures(manifest: ModelManifest) -> str:
     named = len(manifest.answers) > 1
     each = [f"{a.temperature}{f' (`{name}`)' if named else ''}" for name, a in manifest.answers.items()]
+    shifted = _SHIFTED if any(any(answer.shift or ()) for answer in manifest.answers.values()) else ""
     return (
-        f"Logits are divided by {' and '.join(each)}, fitted on {_called('validation', manifest)}, inside the graph. "
-        f"{_NATURAL if any(a.shift for a in manifest.answers.values()) else ''}docs/training.md gives the commands."
+        f"Logits are divided by {' and '.join(each)}{shifted or ','} fitted on {_called('validation', manifest)}, inside the "
+        "graph. docs/training.md gives the commands."
     )

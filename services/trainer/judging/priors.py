@@ -10,7 +10,7 @@ from shared.answers import default_answer, with_prior
 from shared.manifest import DefaultPrior
 from shared.scores import Scores
 
-# Powers of the training shares to divide by: the first leaves probabilities as they are, the others are "balanced".
+# Powers of the natural shares to divide by: the first leaves probabilities as they are, the others are "balanced".
 STRENGTHS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 

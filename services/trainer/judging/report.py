@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from services.trainer import plots
 from services.trainer.data.dataset import SPLITS, Dataset, Split
-from services.trainer.judging.calibration import Calibration, calibrated, fit_temperature
+from services.trainer.judging.calibration import calibrated, fit_calibration
 from services.trainer.judging.evaluate import called, evaluate, own_rows, own_scores, write_evaluation
 from services.trainer.judging.explain import answering, grad_cam, occlusion
 from services.trainer.judging.robustness import harms_by_answer, robustness
@@ -133,18 +133,21 @@ _Judged: TypeAlias = tuple[Probabilities, Dataset]  # what a model says of the i
 def _calibration(page: _Page, answer: AnswerName, fitted_on: _Judged, judged: _Judged) -> None:
     page.text("h2", f"Calibration, {answer}")
     rows, truth = own_rows(answer, fitted_on[1])
-    temperature = fit_temperature(fitted_on[0][rows], truth)
+    fitted = fit_calibration(fitted_on[0][rows], truth)
     rows, truth = own_rows(answer, judged[1])
     before = judged[0][rows]
-    after = calibrated(before, Calibration(temperature))
-    scores = {"before": score(before, truth), f"after, temperature {temperature}": score(after, truth)}
+    after = calibrated(before, fitted)
+    scores = {"before": score(before, truth), f"after, temperature {fitted.temperature}": score(after, truth)}
     page.table(
         Table(
             ("", "ECE", "NLL", "Brier"),
             tuple((name, f"{s.ece:.4f}", f"{s.nll:.4f}", f"{s.brier:.4f}") for name, s in scores.items()),
         )
     )
-    page.text("p", "The temperature is fitted on the validation split; an exported model already has its own inside.")
+    page.text(
+        "p",
+        "A temperature and a shift for each emotion, fitted on the validation split; an exported model has its own inside.",
+    )
     page.figure(
         f"reliability-{answer}",
         plots.reliability(reliability_bins(before, truth), reliability_bins(after, truth), ECE_BINS),

@@ -1,6 +1,6 @@
 """`export`: turns the best weights of a run into a model directory that the API serves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,14 +13,7 @@ import onnx
 
 from services.trainer.data.dataset import FACE_SIZE_PX, FER2013, SPLITS, Dataset
 from services.trainer.errors import ExportRefused, WorkdirError
-from services.trainer.judging.calibration import (
-    NO_SHIFT,
-    Calibration,
-    fit_temperature,
-    natural_shares,
-    to_natural,
-    with_calibration,
-)
+from services.trainer.judging.calibration import Calibration, fit_calibration, shares, with_calibration
 from services.trainer.judging.card import model_card
 from services.trainer.judging.evaluate import evaluate, own_rows
 from services.trainer.judging.priors import choose_prior, prior_scores
@@ -66,14 +59,13 @@ def export(
 ) -> Exported:
     """Write model.onnx, manifest.json and card.md of the best model of `workdir` to `directory`.
 
-    With `mirror` the graph reads each face together with its mirror image. The calibration of each answer (a temperature
-    fitted on the validation split, and natural shares of the emotions) is part of the graph. `directory` changes only
-    when every check passed. Raises ExportRefused when ONNX Runtime's probabilities differ from Keras's by more than 1e-4
+    With `mirror` the graph reads each face together with its mirror image. The calibration of each answer, fitted
+    on the validation split, is part of the graph. `directory` changes only when every check passed. Raises ExportRefused when ONNX Runtime's probabilities differ from Keras's by more than 1e-4
     on 256 validation images, WorkdirError when the run has no model or was trained on other data.
     """
     home, run = Workdir(workdir), _run_on(workdir, data)
     trained = with_mirror_images(home.load_best()) if mirror else home.load_best()
-    calibrated, answers = _calibrated(trained, run, data)
+    calibrated, answers = _calibrated(trained, data)
     with atomic_directory(directory) as new:
         write_onnx(calibrated, new / MODEL_FILE)
         manifest = ModelManifest(
@@ -159,27 +151,21 @@ def _name_outputs(graph: onnx.GraphProto, names: Sequence[str]) -> None:
                 places[number] = renamed.get(place, place)
 
 
-def _calibrated(
-    trained: keras.Model, run: Mapping[str, Any], data: Dataset
-) -> tuple[keras.Model, dict[AnswerName, Answer]]:
+def _calibrated(trained: keras.Model, data: Dataset) -> tuple[keras.Model, dict[AnswerName, Answer]]:
     """The network with the calibration of each answer, fitted on its own yardstick, and what is known of the answers."""
-    validation, learnt = data.split("validation"), run.get("target_shares")  # runs of earlier trainers have none
+    validation = data.split("validation")
     calibrations: dict[AnswerName, Calibration] = {}
-    natural: dict[AnswerName, tuple[float, ...]] = {}
-    for number, (name, probabilities) in enumerate(keras_predictor(trained)(validation.pixels).items()):
-        shift = NO_SHIFT
-        if learnt:
-            natural[name] = natural_shares(name, data)
-            shift = to_natural(learnt[number], natural[name])
+    frequencies: dict[AnswerName, tuple[float, ...]] = {}
+    for name, probabilities in keras_predictor(trained)(validation.pixels).items():
         rows, truth = own_rows(name, validation)
-        calibrations[name] = Calibration(fit_temperature(probabilities[rows], truth, shift), shift)
+        calibrations[name], frequencies[name] = fit_calibration(probabilities[rows], truth), shares(truth)
     model = with_calibration(trained, calibrations)
     golden = keras_predictor(model)(golden_face()[np.newaxis])
     answers = {
         name: Answer(
             temperature=calibration.temperature,
-            shift=calibration.shift if learnt else None,
-            frequencies=natural.get(name),
+            shift=calibration.shift,
+            frequencies=frequencies[name],
             golden=tuple(round(float(p), 6) for p in golden[name][0]),
         )
         for name, calibration in calibrations.items()

@@ -20,7 +20,7 @@ def fold_mean_pooling(graph: onnx.GraphProto) -> None:
     for node in [node for node in graph.node if node.op_type == "Conv"]:
         pool = pools.get(node.input[0])
         kernel = weights.get(node.input[1])
-        if pool is None or kernel is None or list(kernel.dims[2:]) != [1, 1] or _attribute(node, "group", 1) != 1:
+        if pool is None or kernel is None or not _point_by_point(node, kernel):
             continue
         side = _attribute(pool, "kernel_shape", [])
         if _shared(graph, pool.output[0]) or _shared(graph, kernel.name):
@@ -37,22 +37,45 @@ def widen_scalars(model: onnx.ModelProto) -> None:
 
     ONNX Runtime takes eight times as long to scale a face by a number without dimensions as by one of (1, 1, 1, 1).
     """
+    graph = model.graph
     inferred = onnx.shape_inference.infer_shapes(model).graph
     known = [*inferred.value_info, *inferred.input, *inferred.output]
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in known}
-    for number in [constant for constant in model.graph.initializer if np.prod(constant.dims) == 1]:
-        readers = _readers(model.graph, number.name)
-        met = {max(ranks.get(name, 0) for name in node.input) for node in readers if node.op_type in _ELEMENTWISE}
-        if len(met) == 1 and all(node.op_type in _ELEMENTWISE for node in readers):
-            del number.dims[:]
-            number.dims.extend([1] * met.pop())
+    ranks |= {constant.name: len(constant.dims) for constant in graph.initializer}
+    numbers = {constant.name: constant for constant in graph.initializer if np.prod(constant.dims) == 1}
+    for node in [node for node in graph.node if node.op_type in _ELEMENTWISE]:
+        rank = max(ranks.get(name, 0) for name in node.input)
+        for place, name in enumerate(node.input):
+            if name in numbers and ranks[name] < rank:
+                node.input[place] = _widened(graph, numbers[name], rank)
+    read = {name for node in graph.node for name in node.input}
+    for number in [number for number in numbers.values() if number.name not in read]:
+        graph.initializer.remove(number)
+
+
+def _widened(graph: onnx.GraphProto, number: onnx.TensorProto, rank: int) -> str:
+    """The name of a constant of `rank` dimensions with the same value."""
+    name = f"{number.name}/{rank}d"
+    if name not in {constant.name for constant in graph.initializer}:
+        graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(number).reshape([1] * rank), name))
+    return name
+
+
+def _point_by_point(convolution: onnx.NodeProto, kernel: onnx.TensorProto) -> bool:
+    """Whether it computes each pixel of its output from the same pixel of all channels."""
+    steps = [*_attribute(convolution, "strides", []), *_attribute(convolution, "dilations", [])]
+    whole = _attribute(convolution, "group", 1) == 1 and list(kernel.dims[2:]) == [1, 1]
+    return whole and all(step == 1 for step in steps) and not _padded(convolution)
+
+
+def _padded(node: onnx.NodeProto) -> bool:
+    return any(_attribute(node, "pads", [])) or _attribute(node, "auto_pad", b"NOTSET").startswith(b"SAME")
 
 
 def _without_overlap(pool: onnx.NodeProto) -> bool:
     """Whether each pixel is in one mean only, and none beyond the border is in any."""
     kernel, strides = _attribute(pool, "kernel_shape", []), _attribute(pool, "strides", [])
-    padded = any(_attribute(pool, "pads", [])) or _attribute(pool, "auto_pad", b"NOTSET").startswith(b"SAME")
-    return kernel == strides and not padded and not _attribute(pool, "ceil_mode", 0)
+    return kernel == strides and not _padded(pool) and not _attribute(pool, "ceil_mode", 0)
 
 
 def _shared(graph: onnx.GraphProto, name: str) -> bool:

@@ -33,6 +33,7 @@ MAX_LOSS: Final = 0.005  # of validation accuracy
 CALIBRATION_FACES: Final = 512
 # Integer kernels round differently from processor to processor, so the golden answer is less exact than with floats.
 GOLDEN_TOLERANCE: Final = 0.05
+_PRODUCTS: Final = ("Conv", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ def _before_the_first_product(graph: onnx.ModelProto) -> list[str]:
     """The nodes that scale and mirror the face: a few thousand numbers, on which 8-bit operators take ten times as long."""
     names: list[str] = []
     for node in graph.graph.node:
-        if node.op_type in ("Conv", "Gemm", "MatMul"):
+        if node.op_type in _PRODUCTS:
             break
         names.append(node.name)
     return names
@@ -157,14 +158,16 @@ def _before_the_first_product(graph: onnx.ModelProto) -> list[str]:
 
 def _after_the_logits(graph: onnx.ModelProto) -> list[str]:
     """The nodes of the temperatures and the softmax of each answer: probabilities stay in float."""
+    products = {output for node in graph.graph.node if node.op_type in _PRODUCTS for output in node.output}
     needed, tail = {output.name for output in graph.graph.output}, []
     for node in reversed(graph.graph.node):  # which are in the order of computation
-        if not needed.intersection(node.output) or node.op_type in ("Gemm", "MatMul", "Conv"):
+        if not needed.intersection(node.output) or node.op_type in _PRODUCTS:
             continue
         needed.update(node.input)
         # The bias of the last product, where it is a node of its own, still belongs to the logits.
-        if node.op_type != "Add":
-            tail.append(node.name)
+        if node.op_type == "Add" and products.intersection(node.input):
+            continue
+        tail.append(node.name)
     return tail
 
 

@@ -1,14 +1,26 @@
-"""Confidence is made honest, the order of answers kept."""
-
-from dataclasses import replace
+"""Confidence is made honest, and each emotion is expected as often as it is there."""
 
 import numpy as np
 import pytest
 
-from services.trainer.data.dataset import VOTE_COLUMNS, Dataset
-from services.trainer.judging.calibration import Calibration, calibrated, fit_temperature, natural_shares, to_natural
+from services.trainer.judging.calibration import Calibration, calibrated, fit_calibration, shares, with_calibration
 from services.trainer.training.metrics import score
-from shared.emotions import EMOTIONS
+from services.trainer.training.networks import build
+from services.trainer.training.predictors import HEADS, keras_predictor
+from shared.answers import AnswerName
+
+EVIDENCE = np.random.default_rng(1).random(4000)  # that a face shows the first emotion, where both are as frequent
+
+
+def seen_equally_often(evidence: np.ndarray) -> np.ndarray:
+    probabilities = np.full((len(evidence), 7), 1e-9, np.float32)
+    probabilities[:, 0], probabilities[:, 1] = evidence, 1 - evidence
+    return probabilities
+
+
+def nine_in_ten_are_the_first(evidence: np.ndarray) -> np.ndarray:
+    first = 0.9 * evidence / (0.9 * evidence + 0.1 * (1 - evidence))
+    return (np.random.default_rng(0).random(len(evidence)) > first).astype(np.int8)
 
 
 def test_the_temperature_makes_confidence_honest() -> None:
@@ -16,33 +28,44 @@ def test_the_temperature_makes_confidence_honest() -> None:
     truth = rng.dirichlet(np.full(7, 0.5), 4000)
     labels = np.array([rng.choice(7, p=row) for row in truth], np.int8)
     too_sure = calibrated(truth.astype(np.float32), Calibration(1 / 2.5))
-    temperature = fit_temperature(too_sure, labels)
-    assert temperature == pytest.approx(2.5, rel=0.1)
-    calm = calibrated(too_sure, Calibration(temperature))
-    assert score(calm, labels).ece < 0.03 < score(too_sure, labels).ece
-    assert (calm.argmax(axis=1) == too_sure.argmax(axis=1)).all()
+    fitted = fit_calibration(too_sure, labels)
+    assert fitted.temperature == pytest.approx(2.5, rel=0.1)
+    assert score(calibrated(too_sure, fitted), labels).ece < 0.03 < score(too_sure, labels).ece
+    assert (calibrated(too_sure, Calibration(2.5)).argmax(axis=1) == too_sure.argmax(axis=1)).all()
 
 
 def test_what_training_drew_too_often_is_taken_back() -> None:
-    """Two emotions look alike to a degree; training showed them equally often, the world shows nine of one."""
-    rng = np.random.default_rng(0)
-    looks = rng.random(4000)  # the share of evidence for the first
-    equally = np.zeros((len(looks), 7), np.float32)
-    equally[:, 0], equally[:, 1] = looks, 1 - looks
-    joint = np.stack([0.9 * looks, 0.1 * (1 - looks)], axis=1)
-    truth = (rng.random(len(looks)) > joint[:, 0] / joint.sum(axis=1)).astype(np.int8)
-    shift = to_natural((0.5, 0.5, 0, 0, 0, 0, 0), (0.9, 0.1, 0, 0, 0, 0, 0))
-    told = calibrated(equally, Calibration(fit_temperature(equally, truth, shift), shift))
-    assert score(told, truth).ece < 0.03 < score(equally, truth).ece
-    assert score(told, truth).accuracy > score(equally, truth).accuracy + 0.1
+    learnt, truth = seen_equally_often(EVIDENCE), nine_in_ten_are_the_first(EVIDENCE)
+    told = calibrated(learnt, fit_calibration(learnt, truth))
+    assert score(told, truth).ece < 0.03 < score(learnt, truth).ece
+    assert score(told, truth).accuracy > score(learnt, truth).accuracy + 0.1
 
 
-def test_natural_shares_are_those_of_the_labels_or_of_the_votes(drawn: Dataset) -> None:
-    votes = np.zeros((len(drawn), 10), np.uint8)
-    votes[:, VOTE_COLUMNS.index("happiness")] = 10
-    voted, train = replace(drawn, votes=votes), drawn.split("train")
-    labels, people = (np.array(natural_shares(name, voted)) for name in ("labels", "people"))
-    counts = np.bincount(train.labels, minlength=7) + 1
-    assert labels == pytest.approx(counts / counts.sum(), abs=1e-4)
-    assert people.argmax() == EMOTIONS.index("happy")
-    assert people.min() > 0
+def test_a_few_faces_shift_little() -> None:
+    few = np.full(5, 0.5)
+    shift = fit_calibration(seen_equally_often(few), np.zeros(5, np.int8)).shift
+    assert 0 < shift[0] - shift[1] < 1
+    assert max(np.abs(shift)) < 1
+
+
+def test_shares_are_those_of_the_truth_and_never_quite_zero() -> None:
+    found = shares(np.array([0] * 50 + [3] * 150, np.int8))
+    assert found == pytest.approx((0.25, 0, 0, 0.75, 0, 0, 0), abs=0.02)
+    assert min(found) > 0
+    assert sum(found) == pytest.approx(1, abs=1e-4)
+
+
+def test_each_answer_of_a_network_gets_its_own_calibration(faces_48: np.ndarray) -> None:
+    plain = build("tiny", heads=HEADS)
+    calibrations: dict[AnswerName, Calibration] = {
+        "labels": Calibration(0.5, (2.0, -1.0, 0.0, 0.0, 0.0, 0.0, -1.0)),
+        "people": Calibration(2.0, (0.0, 0.0, 1.5, -1.5, 0.0, 0.0, 0.0)),
+    }
+    before, after = (keras_predictor(model)(faces_48) for model in (plain, with_calibration(plain, calibrations)))
+    for name, calibration in calibrations.items():
+        assert after[name] == pytest.approx(calibrated(before[name], calibration), abs=1e-5)
+
+
+@pytest.fixture
+def faces_48() -> np.ndarray:
+    return np.random.default_rng(2).integers(0, 256, (16, 48, 48), np.uint8)

@@ -33,11 +33,13 @@ def run(model: onnx.ModelProto) -> list[npt.NDArray[np.float32]]:
     return list(session.run(None, {"x": MAP}))
 
 
-def pooled(outputs: tuple[str, ...] = ("y",), side: int = 1, **pooling: Any) -> onnx.ModelProto:
+def pooled(
+    outputs: tuple[str, ...] = ("y",), side: int = 1, convolution: dict[str, Any] | None = None, **pooling: Any
+) -> onnx.ModelProto:
     kernel = np.random.default_rng(1).normal(size=(6, 4, side, side)).astype(np.float32)
     return graph_of(
         helper.make_node("AveragePool", ["x"], ["mean"], **({"kernel_shape": [2, 2], "strides": [2, 2]} | pooling)),
-        helper.make_node("Conv", ["mean", "kernel", "bias"], ["y"]),
+        helper.make_node("Conv", ["mean", "kernel", "bias"], ["y"], **(convolution or {})),
         outputs=outputs,
         kernel=kernel,
         bias=np.arange(6, dtype=np.float32),
@@ -59,9 +61,21 @@ def test_a_mean_and_the_convolution_after_it_become_one() -> None:
         pooled(pads=[1, 1, 1, 1]),
         pooled(ceil_mode=1),
         pooled(side=3),
+        pooled(convolution={"strides": [2, 2]}),
+        pooled(convolution={"pads": [1, 1, 1, 1]}),
+        pooled(convolution={"auto_pad": "SAME_UPPER"}),
         pooled(outputs=("y", "mean")),
     ],
-    ids=["overlapping", "padded", "rounded up", "a larger kernel", "a mean that is read elsewhere"],
+    ids=[
+        "overlapping",
+        "padded",
+        "rounded up",
+        "a larger kernel",
+        "a convolution with steps",
+        "a padded convolution",
+        "a convolution that may pad",
+        "a mean that is read elsewhere",
+    ],
 )
 def test_other_means_stay(model: onnx.ModelProto) -> None:
     before = run(model)
@@ -79,14 +93,21 @@ def test_a_number_gets_the_dimensions_of_what_it_scales() -> None:
     before = run(model)
     widen_scalars(model)
     assert [list(value.dims) for value in model.graph.initializer] == [[1, 1, 1, 1]] * 2
+    onnx.checker.check_model(model, full_check=True)
     assert np.array_equal(run(model)[0], before[0])
 
 
-def test_a_number_that_something_else_reads_stays() -> None:
+def test_what_else_reads_a_number_still_finds_it() -> None:
+    low, wide = np.array(0.5, np.float32), np.ones((1, 1, 1, 1), np.float32)
     model = graph_of(
         helper.make_node("Mul", ["x", "low"], ["z"]),
-        helper.make_node("Clip", ["z", "low"], ["y"]),
-        low=np.array(0.5, np.float32),
+        helper.make_node("Mul", ["wide", "low"], ["half"]),
+        helper.make_node("Mul", ["z", "half"], ["quarter"]),
+        helper.make_node("Clip", ["quarter", "low"], ["y"]),
+        low=low,
+        wide=wide,
     )
+    before = run(model)
     widen_scalars(model)
-    assert list(model.graph.initializer[0].dims) == []
+    assert {value.name: list(value.dims) for value in model.graph.initializer}["low"] == []
+    assert np.array_equal(run(model)[0], before[0])

@@ -8,6 +8,7 @@ import pytest
 from services.trainer.commands.arguments import GEOMETRY
 from services.trainer.data.dataset import Dataset
 from services.trainer.data.geometry import read_geometry
+from services.trainer.judging.calibration import Calibration, calibrated
 from services.trainer.shipping.export import export
 from services.trainer.shipping.quantize import quantize
 from services.trainer.training.initial import initialize
@@ -42,8 +43,9 @@ def test_it_is_the_geometric_mean_of_both_readings(run: Path, mirrored: Path, dr
     faces = drawn.split("test").pixels
     once = open_predictor(run)
     mean = np.sqrt(once(faces)["labels"] * once(mirror_image(faces))["labels"])
-    temperature = load_manifest(mirrored).answers["labels"].temperature
-    expected = mean ** (1 / temperature) / (mean ** (1 / temperature)).sum(axis=1, keepdims=True)
+    known = load_manifest(mirrored).answers["labels"]
+    assert known.shift is not None
+    expected = calibrated(mean, Calibration(known.temperature, known.shift))
     assert open_predictor(mirrored)(faces)["labels"] == pytest.approx(expected, abs=1e-4)
 
 

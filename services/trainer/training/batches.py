@@ -85,11 +85,6 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ship
         weights = asked[0] @ self._weights
         return to_input(faces), answers, weights if len(asked) == 1 else (weights, weights)
 
-    def target_shares(self) -> list[list[float]]:
-        """How much of each emotion the targets of an epoch ask for, seven shares for each answer."""
-        drawn = self._targets[self._order(0)].mean(axis=0)
-        return [[round(float(share), 5) for share in head] for head in drawn]
-
     def _face(self, row: int) -> npt.NDArray[np.uint8]:
         labeled = len(self._labeled)
         return np.asarray(self._labeled[row] if row < labeled else self._unlabeled[row - labeled])

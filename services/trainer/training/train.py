@@ -73,7 +73,7 @@ def _train(config: TrainConfig, data: Dataset, workdir: Path, start: Start, quie
         initialize(model, start.init, data.split("train").pixels)
     teachers = start.taught.teachers if start.taught else ()
     init = sources_sha256(start.init)
-    home.claim(config, data, Origin(pretrained, init, teachers, start.faces), batches.target_shares())
+    home.claim(config, data, Origin(pretrained, init, teachers, start.faces))
     write_text(home.path / "summary.txt", _summary(model))
     write_text(home.path / "architecture.json", model.to_json(indent=1) + "\n")
     history: History = home.read_checkpoint_history()

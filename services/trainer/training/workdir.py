@@ -59,13 +59,10 @@ class Workdir:
     def checkpoint(self) -> Path:
         return self.path / "checkpoint.npz"
 
-    def claim(
-        self, config: TrainConfig, data: Dataset, origin: Origin, target_shares: list[list[float]] | None = None
-    ) -> None:
+    def claim(self, config: TrainConfig, data: Dataset, origin: Origin) -> None:
         """Make this the folder of a run of `config` on `data` from `origin`, or resume it.
 
-        `target_shares`, the share of each emotion in the targets of each answer, are kept beside it. Raises WorkdirError,
-        naming what differs, when it already is another run's.
+        Raises WorkdirError, naming what differs, when it already is another run's.
         """
         ours = {
             "config": config.model_dump(mode="json"),
@@ -81,7 +78,7 @@ class Workdir:
         if leftovers:
             raise WorkdirError(f"{self.path} holds the {leftovers[0]} of an unknown run. Choose another --workdir.")
         faces = {"name": origin.faces.name, "sha256": origin.faces.sha256} if origin.faces else None
-        about = {"data": data.name, "teachers": origin.teachers, "faces": faces, "target_shares": target_shares}
+        about = {"data": data.name, "teachers": origin.teachers, "faces": faces}
         write_text(self.path / "run.json", json.dumps(ours | about | _provenance(), indent=2) + "\n")
 
     def _refuse_another(self, ours: dict[str, Any]) -> None:

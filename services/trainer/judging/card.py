@@ -147,7 +147,7 @@ def _default_prior(manifest: ModelManifest) -> list[str]:
         return []
     table = score_table({split: {answer: scores} for split, scores in prior.metrics.items()}, _caller(manifest))
     return [
-        f"These are natural: rare emotions are expected to be as rare as here. Unless a request says otherwise, `{answer}` is "
+        f"These expect rare emotions to be as rare as they are here. Unless a request says otherwise, `{answer}` is "
         f"answered with a {prior.kind} prior (probabilities divided by the natural shares to the power of "
         f"{prior.strength}), chosen on {_called('validation', manifest)}'s consensus by the mean of accuracy and mean recall:",
         "",

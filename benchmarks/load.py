@@ -222,6 +222,8 @@ def memory(url: str, images: Sequence[bytes], most: int) -> None:
         outcome = closed_loop(url, mixed, 4, 5)
         answered += sum(map(len, outcome.by_status.values()))
         print(f"  after {answered:6} requests {memory_mb():6.0f} MB")
+    time.sleep(2)  # a worker that has rested for a second gives memory back
+    print(f"  after two seconds without any {memory_mb():4.0f} MB")
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ def without_seconds(history: list[dict[str, float]]) -> list[dict[str, float]]:
     return [{name: value for name, value in record.items() if name != "seconds"} for record in history]
 
 
-@pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.parametrize("name", [name for name in networks.NETWORKS if name not in networks.BRANCHES])
 def test_one_true_step_of_every_network(name: str, drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
     config = brief.model_copy(update={"network": name, "epochs": 1})
     (record,) = train(config, drawn, tmp_path, quiet=True)

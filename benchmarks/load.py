@@ -175,18 +175,21 @@ def watching(url: str) -> Iterator[list[float]]:
         thread.join()
 
 
-def beside_a_huge_one(url: str, requests: Sequence[bytes], peak: float, seconds: float) -> None:
-    """Small pictures while one client in the background sends pictures of 24 megapixels without pause."""
+def beside_huge_ones(url: str, requests: Sequence[bytes], peak: float, seconds: float) -> None:
+    """Small pictures while clients in the background send pictures of 24 megapixels without pause."""
     huge = request("/predict", scene_jpeg(6000, 4000))
-    alone = open_loop(url, requests, peak * 0.3, seconds)
-    thread = threading.Thread(target=closed_loop, args=(url, [huge], 1, seconds))
-    thread.start()
-    beside = open_loop(url, requests, peak * 0.3, seconds)
-    thread.join()
-    (one, one_99), (other, other_99) = alone.answered_ms(50, 99), beside.answered_ms(50, 99)
-    print("\nsmall pictures at 30 % of the peak, alone and beside a client that sends 24 megapixels without pause")
-    print(f"  p50 {one:.1f} ms, beside {other:.1f} ms: x{other / one:.2f}")
-    print(f"  p99 {one_99:.1f} ms, beside {other_99:.1f} ms: x{other_99 / one_99:.2f}")
+    one, one_99 = open_loop(url, requests, peak * 0.1, seconds).answered_ms(50, 99)
+    print("\nsmall pictures at 10 % of the peak, beside clients that send pictures of 24 megapixels without pause")
+    print(f"  none       p50 {one:6.1f} ms         p99 {one_99:6.1f} ms")
+    for clients in (1, 8):
+        thread = threading.Thread(target=closed_loop, args=(url, [huge], clients, seconds))
+        thread.start()
+        other, other_99 = open_loop(url, requests, peak * 0.1, seconds).answered_ms(50, 99)
+        thread.join()
+        print(
+            f"  {clients} client{'s' * (clients > 1):1}  p50 {other:6.1f} ms x{other / one:4.1f}   "
+            f"p99 {other_99:6.1f} ms x{other_99 / one_99:4.1f}"
+        )
 
 
 def two_against_one(requests: Sequence[bytes], seconds: float) -> None:
@@ -243,7 +246,7 @@ def main() -> None:
         requests = [request("/predict", image) for image in images]
         at_rates(url, requests, peak, options.seconds, work_s(images, threads, peak))
         overload(url, requests, peak, options.seconds)
-        beside_a_huge_one(url, requests, peak, options.seconds)
+        beside_huge_ones(url, requests, peak, options.seconds)
         memory(url, images, options.requests)
     two_against_one(requests, options.seconds / 2)
 

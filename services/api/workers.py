@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from services.api.budget import Budget
 from services.api.faults import NotReady, Overloaded, TimedOut
@@ -18,6 +17,7 @@ from services.api.process import Worker
 from shared.errors import ModelError
 
 T = TypeVar("T")
+_Turn: TypeAlias = "tuple[asyncio.Future[Worker], float]"  # with the cost of its job
 _CGROUP: Final = Path("/sys/fs/cgroup")
 # Work of a client that has left runs on for this long: killing a worker costs about as much.
 _ABANDONED_S: Final = 1.0
@@ -26,9 +26,10 @@ _logger = logging.getLogger(__name__)
 
 
 class Lane(Enum):
-    """Where work comes from. The lanes are served in turn, so that neither starves the other."""
+    """Where work comes from. The lanes share the workers by the cost of their jobs, so that none starves another."""
 
     REQUESTS = "requests"
+    LARGE = "large"  # requests too, of images that take long
     SESSIONS = "sessions"
 
 
@@ -54,8 +55,9 @@ class Workers:
         self._assembly: Assembly
         self._workers: set[Worker] = set()  # all that are to stay; one that is killed or superseded is not among them
         self._idle: deque[Worker] = deque()
-        self._waiting: dict[Lane, deque[asyncio.Future[Worker]]] = {lane: deque() for lane in Lane}
-        self._lanes = itertools.cycle(Lane)
+        self._waiting: dict[Lane, deque[_Turn]] = {lane: deque() for lane in Lane}
+        self._served = dict.fromkeys(Lane, 0.0)  # the cost of what each lane has had
+        self._clock = 0.0  # what the lane that was served last had had: one that comes later gets nothing for the past
         self._tasks: set[asyncio.Task[Any]] = set()
         self.replaced = 0
         self._closed = False
@@ -104,22 +106,22 @@ class Workers:
 
     def check_room(self, ahead: int = 0) -> None:
         """Raise Overloaded if a request arriving now, after `ahead` others, would find the queue full."""
-        waiting = len(self._waiting[Lane.REQUESTS])
+        waiting = len(self._waiting[Lane.REQUESTS]) + len(self._waiting[Lane.LARGE])
         if ahead >= len(self._idle) + self._queue_size - waiting:
             raise Overloaded(f"{waiting} images are waiting for {self.count} workers. Try again in a second.")
 
-    async def run(self, job: Callable[[], Job], lane: Lane = Lane.REQUESTS) -> Done:
-        """Run a job; `job` is called for it when its turn comes.
+    async def run(self, job: Callable[[], Job], lane: Lane = Lane.REQUESTS, cost: float = 1) -> Done:
+        """Run a job; `job` is called for it when its turn comes. `cost` is about how long it takes, in small images.
 
         Raises Overloaded at once if the queue is full, TimedOut, WorkerDied, or what the job raises.
         """
         if self._closed:
             raise NotReady("The service is stopping.")
-        if lane is Lane.REQUESTS:
+        if lane is not Lane.SESSIONS:
             self.check_room()
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         # While a worker is idle, nobody waits for one. The one that worked last has its code and its memory in the caches.
-        worker = self._idle.pop() if self._idle else await self._turn(lane, deadline)
+        worker = self._idle.pop() if self._idle else await self._turn(lane, cost, deadline)
         try:
             done = worker.begin(job(), deadline, self._late)
         except BaseException:
@@ -131,17 +133,19 @@ class Workers:
             worker.hurry(done, _ABANDONED_S)
             raise
 
-    async def _turn(self, lane: Lane, deadline: float) -> Worker:
+    async def _turn(self, lane: Lane, cost: float, deadline: float) -> Worker:
         """The worker that becomes free when everyone who came before on this lane has one. Raises TimedOut."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[Worker] = loop.create_future()
-        self._waiting[lane].append(turn)
+        if not self._waiting[lane]:
+            self._served[lane] = max(self._served[lane], self._clock)
+        self._waiting[lane].append((turn, cost))
         too_late = loop.call_at(deadline, self._expire, turn)
         try:
             return await turn
         except (asyncio.CancelledError, TimedOut):
-            if turn in self._waiting[lane]:
-                self._waiting[lane].remove(turn)
+            if (turn, cost) in self._waiting[lane]:
+                self._waiting[lane].remove((turn, cost))
             elif turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._give_back(turn.result())
             raise
@@ -156,20 +160,20 @@ class Workers:
         return TimedOut(f"The image was not analyzed within {self._timeout_s:g} s.")
 
     def _dispatch(self) -> None:
-        """Give idle workers to those who wait: the lanes in turn, each in the order of arrival."""
-        while self._idle:
-            turn = self._first(next(self._lanes)) or self._first(next(self._lanes))
-            if turn is None:
-                return
+        """Give idle workers to those who wait: first to the lane that has had least, in each in the order of arrival."""
+        while self._idle and (waiting := [lane for lane in Lane if self._someone_waits(lane)]):
+            lane = min(waiting, key=self._served.__getitem__)
+            turn, cost = self._waiting[lane].popleft()
+            self._clock = self._served[lane]
+            self._served[lane] += cost
             turn.set_result(self._idle.popleft())
 
-    def _first(self, lane: Lane) -> "asyncio.Future[Worker] | None":
+    def _someone_waits(self, lane: Lane) -> bool:
+        """Whether there is a turn that is still wanted; then it is the first of the lane."""
         queue = self._waiting[lane]
-        while queue:
-            turn = queue.popleft()
-            if not turn.done():
-                return turn
-        return None
+        while queue and queue[0][0].done():
+            queue.popleft()
+        return bool(queue)
 
     def _give_back(self, worker: Worker) -> None:
         """A worker has ended its job, or has ended itself, perhaps while it had nothing to do."""

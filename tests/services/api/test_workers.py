@@ -153,6 +153,29 @@ def test_requests_and_sessions_are_served_in_turn(settings: Settings, jpeg: byte
     asyncio.run(scenario())
 
 
+def test_small_images_do_not_wait_behind_large_ones_in_one_queue(settings: Settings, jpeg: bytes) -> None:
+    async def scenario() -> None:
+        async with pool(settings, "is slow", queue_size=9) as workers:
+            order: list[str] = []
+
+            def named(name: str) -> Callable[[], Job]:
+                return lambda: order.append(name) or Job(jpeg, Options())  # type: ignore[func-returns-value]
+
+            first = asyncio.ensure_future(workers.run(job(jpeg)))
+            await asyncio.sleep(0.05)
+            work: list[Awaitable[object]] = [first]
+            work += [asyncio.ensure_future(workers.run(named(f"large {n}"), Lane.LARGE, cost=20)) for n in range(7)]
+            work += [asyncio.ensure_future(workers.run(named(f"small {n}"))) for n in range(2)]
+            await asyncio.sleep(0.05)
+            with pytest.raises(Overloaded):
+                await workers.run(job(jpeg))
+            await asyncio.gather(*work)
+            assert {"small 0", "small 1"} <= set(order[:3])
+            assert order[-6:] == [f"large {n}" for n in range(1, 7)]
+
+    asyncio.run(scenario())
+
+
 def test_a_model_that_is_refused_or_never_loads_leaves_the_workers_that_are_there(
     settings: Settings, small: bytes, tmp_path: Path
 ) -> None:

@@ -13,13 +13,14 @@ from shared.errors import UnusablePrior
 AnswerName: TypeAlias = Literal["people", "labels"]
 ANSWERS: Final[tuple[AnswerName, ...]] = ("people", "labels")  # the default is the first that a model has
 
-# natural: as often as where the model was calibrated. balanced: rare emotions get a better chance. Or seven expected shares, model order.
+# natural: as often as where the model was calibrated. balanced: rare emotions get a better chance. Or seven expected
+# shares, in model order.
 PriorName: TypeAlias = Literal["natural", "balanced"]
 Prior: TypeAlias = PriorName | Sequence[float]
 
 # balanced divides by this power of the natural shares; 1 expects disgust as often as happy.
 BALANCE_STRENGTH: Final = 0.5
-# An emotion that training never showed cannot be divided by its share.
+# An emotion without a share cannot be divided by it.
 _SMALLEST_SHARE: Final = 1e-4
 
 

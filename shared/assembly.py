@@ -40,7 +40,8 @@ def open_analyzer(
     """The analyzer of a model directory, with the model verified.
 
     Faces are searched for at `limits.target_side_px`. `threads` and `providers` are those of `open_classifier`; with
-    `mirror` each face is read together with its mirror image, unless the model does so itself. Raises ModelError or DetectorError.
+    `mirror` each face is read together with its mirror image, unless the model does so itself. Raises ModelError or
+    DetectorError.
     """
     limits = limits or ImageLimits()
     manifest = load_manifest(model)

@@ -30,8 +30,8 @@ from shared.pictures import ImageKind, ImageLimits
 
 _LOAD_TIMEOUT_S: Final = 60.0
 _MAX_STRANGERS: Final = 16
-_LARGE_BYTES: Final = 500_000  # images of so many wait in a lane of their own (docs/adr/0010)
-_BYTES_OF_A_SMALL_ONE: Final = 125_000  # whose decoding takes as long as all else does for a small image
+_BYTES_PER_COST: Final = 125_000  # decoding so many takes as long as all of a small image
+_LARGE_COST: Final = 5  # images that cost so much wait in a lane of their own (docs/adr/0010)
 _MAX_KNOWN_QUERIES: Final = 256
 _logger = logging.getLogger(__name__)
 
@@ -189,11 +189,13 @@ class Service:
 
     async def predict(self, image: Image, options: Options, request_id: str) -> Done:
         """The answer to a request for one encoded image, in JSON. Raises as `analyze` does."""
-        return await self._work(lambda waited_s: Job(image.data, options, image.base64, waited_s, request_id), image)
+        return await self._work(
+            lambda waited_s: Job(image.data, options, image.base64, waited_s, request_id), *_place(image)
+        )
 
     async def analyze(self, image: Image, options: Options) -> Analysis:
         """Analyze one encoded image on a worker. Raises ImageError, NotReady, Overloaded or TimedOut."""
-        done = await self._work(lambda waited_s: Job(image.data, options, image.base64, waited_s), image)
+        done = await self._work(lambda waited_s: Job(image.data, options, image.base64, waited_s), *_place(image))
         assert done.analysis is not None
         return done.analysis
 
@@ -202,23 +204,20 @@ class Service:
 
         The faces have their crops.
         """
-        done = await self._work(lambda waited_s: Job(take(), options, waited_s=waited_s, crops=True))
+        done = await self._work(lambda waited_s: Job(take(), options, waited_s=waited_s, crops=True), Lane.SESSIONS)
         assert done.analysis is not None
         return done.analysis
 
     async def annotate(self, image: Image, options: Options, kind: ImageKind, points: bool = False) -> Done:
         """The image at full size with its faces drawn on it, with `points` also their landmarks. Raises as `analyze` does."""
         return await self._work(
-            lambda waited_s: Job(image.data, options, image.base64, waited_s, draw=kind, points=points), image
+            lambda waited_s: Job(image.data, options, image.base64, waited_s, draw=kind, points=points), *_place(image)
         )
 
-    async def _work(self, job: Callable[[float], Job], image: Image | None = None) -> Done:
-        """Have the job done that `job` makes of the time it waited, and record it. Without an image it is a frame."""
+    async def _work(self, job: Callable[[float], Job], lane: Lane, cost: float = 1) -> Done:
+        """Have the job done that `job` makes of the time it waited, and record it."""
         self.ready()
-        submitted, lane, cost = time.perf_counter(), Lane.SESSIONS, 1.0
-        if image is not None:
-            large = len(image.data) >= _LARGE_BYTES
-            lane, cost = (Lane.LARGE if large else Lane.REQUESTS), 1 + len(image.data) / _BYTES_OF_A_SMALL_ONE
+        submitted = time.perf_counter()
         done = await self.workers.run(lambda: job(time.perf_counter() - submitted), lane, cost)
         self.telemetry.observe(done)
         return done
@@ -236,6 +235,12 @@ class Service:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
         await self.workers.close()
+
+
+def _place(image: Image) -> tuple[Lane, float]:
+    """Where it waits, and its cost: the size of the file tells about how long it takes, before it is decoded."""
+    cost = 1 + len(image.data) / _BYTES_PER_COST
+    return (Lane.LARGE if cost >= _LARGE_COST else Lane.REQUESTS), cost
 
 
 def assembly_of(settings: Settings) -> Assembly:

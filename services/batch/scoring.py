@@ -198,9 +198,8 @@ class _Run:
         if not film:
             self._photo(place, _bytes_of(content, place.member or place.source))
             return
-        with tempfile.TemporaryFile(
-            prefix="mien-"
-        ) as copy:  # films are read back and forth, which a stream does not allow
+        # Films are read back and forth, which a stream does not allow.
+        with tempfile.TemporaryFile(prefix="mien-") as copy:
             while piece := content.read(1 << 20):
                 copy.write(piece)
             copy.seek(0)

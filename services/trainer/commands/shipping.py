@@ -40,9 +40,8 @@ def _run_export(options: argparse.Namespace) -> None:
     done = export(options.workdir, data, geometry, options.out, options.mirror)
     print(f"ONNX Runtime differs from Keras by {done.difference:.1e} at most")
     for name, answer in done.manifest.answers.items():
-        shifts = ", ".join(
-            f"{emotion} {shift:+.2f}" for emotion, shift in zip(EMOTIONS, answer.shift or (), strict=True)
-        )
+        assert answer.shift is not None  # export has just fitted it
+        shifts = ", ".join(f"{emotion} {shift:+.2f}" for emotion, shift in zip(EMOTIONS, answer.shift, strict=True))
         print(f"{name}: temperature {answer.temperature}, shifts {shifts}")
     print(score_table(done.manifest.metrics).as_text())
     for strength, scores in done.priors.items():

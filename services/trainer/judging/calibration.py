@@ -10,13 +10,13 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from services.trainer.training.predictors import answer_names
+from services.trainer.training.predictors import by_answer
 from shared.answers import AnswerName
 from shared.choices import Probabilities
 from shared.emotions import EMOTIONS
 
 # Smaller probabilities count as this one, so that their logarithm stays finite, in float32 too.
-_SMALLEST: Final = 1e-9
+SMALLEST: Final = 1e-9
 # How far shifts go without much evidence, in nats: thousands of faces decide alone, a few dozen hardly.
 _USUAL_SHIFT: Final = 0.5
 _BOUNDS: Final = [(-2.0, 2.0)] * (1 + len(EMOTIONS))  # the logarithm of the temperature, and the shifts
@@ -38,17 +38,15 @@ def fit_calibration(probabilities: Probabilities, truth: npt.NDArray[np.int8]) -
     """
 
     def cost(values: npt.NDArray[np.float64]) -> float:
-        likelihood = log_softmax(_logits(probabilities, _calibration(values)), axis=1)[
-            np.arange(len(truth)), truth
-        ].sum()
-        return float(np.square(values[1:] / _USUAL_SHIFT).sum() / 2 - likelihood)
+        likelihoods = log_softmax(_logits(probabilities, _calibration(values)), axis=1)[np.arange(len(truth)), truth]
+        return float(np.square(values[1:] / _USUAL_SHIFT).sum() / 2 - likelihoods.sum())
 
     best = _calibration(minimize(cost, np.zeros(len(_BOUNDS)), method="L-BFGS-B", bounds=_BOUNDS).x)
     return Calibration(round(best.temperature, 4), tuple(round(value, 4) for value in best.shift))
 
 
 def _calibration(values: npt.NDArray[np.float64]) -> Calibration:
-    return Calibration(float(np.exp(values[0])), tuple((values[1:] - values[1:].mean()).tolist()))
+    return Calibration(float(np.exp(values[0])), tuple(values[1:].tolist()))
 
 
 def shares(truth: npt.NDArray[np.int8]) -> tuple[float, ...]:
@@ -63,21 +61,18 @@ def calibrated(probabilities: Probabilities, calibration: Calibration) -> Probab
 
 
 def _logits(probabilities: Probabilities, calibration: Calibration) -> npt.NDArray[np.float64]:
-    logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST))
+    logits = np.log(np.maximum(probabilities.astype(np.float64), SMALLEST))
     return np.asarray(logits / calibration.temperature + calibration.shift)
 
 
 def with_calibration(model: keras.Model, calibrations: Mapping[AnswerName, Calibration]) -> keras.Model:
     """`model` with the calibration of each answer inside its graph."""
     faces = keras.Input(model.input_shape[1:], name="faces")
-    outputs = model(faces)
-    probabilities = [
-        _calibrated(output, calibrations[name], name)
-        for name, output in zip(answer_names(model), outputs if isinstance(outputs, list) else [outputs], strict=True)
-    ]
-    return keras.Model(faces, probabilities, name=model.name)
+    answers = by_answer(model, model(faces))
+    calibrated = [_calibrated(output, calibrations[name], name) for name, output in answers.items()]
+    return keras.Model(faces, calibrated, name=model.name)
 
 
 def _calibrated(probabilities: keras.KerasTensor, calibration: Calibration, name: AnswerName) -> keras.KerasTensor:
-    logits = keras.ops.log(keras.ops.clip(probabilities, _SMALLEST, 1.0)) / calibration.temperature
+    logits = keras.ops.log(keras.ops.clip(probabilities, SMALLEST, 1.0)) / calibration.temperature
     return keras.layers.Identity(name=name)(keras.ops.softmax(logits + np.array([calibration.shift], np.float32)))

@@ -13,7 +13,7 @@ import onnx
 
 from services.trainer.data.dataset import FACE_SIZE_PX, FER2013, SPLITS, Dataset
 from services.trainer.errors import ExportRefused, WorkdirError
-from services.trainer.judging.calibration import Calibration, fit_calibration, shares, with_calibration
+from services.trainer.judging.calibration import fit_calibration, shares, with_calibration
 from services.trainer.judging.card import model_card
 from services.trainer.judging.evaluate import evaluate, own_rows
 from services.trainer.judging.priors import choose_prior, prior_scores
@@ -59,9 +59,10 @@ def export(
 ) -> Exported:
     """Write model.onnx, manifest.json and card.md of the best model of `workdir` to `directory`.
 
-    With `mirror` the graph reads each face together with its mirror image. The calibration of each answer, fitted
-    on the validation split, is part of the graph. `directory` changes only when every check passed. Raises ExportRefused when ONNX Runtime's probabilities differ from Keras's by more than 1e-4
-    on 256 validation images, WorkdirError when the run has no model or was trained on other data.
+    With `mirror` the graph reads each face together with its mirror image. The calibration of each answer, fitted on the
+    validation split, is part of the graph. `directory` changes only when every check passed. Raises ExportRefused when
+    ONNX Runtime's probabilities differ from Keras's by more than 1e-4 on 256 validation images, WorkdirError when the
+    run has no model or was trained on other data.
     """
     home, run = Workdir(workdir), _run_on(workdir, data)
     trained = with_mirror_images(home.load_best()) if mirror else home.load_best()
@@ -154,21 +155,21 @@ def _name_outputs(graph: onnx.GraphProto, names: Sequence[str]) -> None:
 def _calibrated(trained: keras.Model, data: Dataset) -> tuple[keras.Model, dict[AnswerName, Answer]]:
     """The network with the calibration of each answer, fitted on its own yardstick, and what is known of the answers."""
     validation = data.split("validation")
-    calibrations: dict[AnswerName, Calibration] = {}
-    frequencies: dict[AnswerName, tuple[float, ...]] = {}
+    judged = {}
     for name, probabilities in keras_predictor(trained)(validation.pixels).items():
         rows, truth = own_rows(name, validation)
-        calibrations[name], frequencies[name] = fit_calibration(probabilities[rows], truth), shares(truth)
+        judged[name] = (probabilities[rows], truth)
+    calibrations = {name: fit_calibration(*pair) for name, pair in judged.items()}
     model = with_calibration(trained, calibrations)
     golden = keras_predictor(model)(golden_face()[np.newaxis])
     answers = {
         name: Answer(
-            temperature=calibration.temperature,
-            shift=calibration.shift,
-            frequencies=frequencies[name],
+            temperature=calibrations[name].temperature,
+            shift=calibrations[name].shift,
+            frequencies=shares(truth),
             golden=tuple(round(float(p), 6) for p in golden[name][0]),
         )
-        for name, calibration in calibrations.items()
+        for name, (_, truth) in judged.items()
     }
     return model, answers
 

@@ -80,11 +80,7 @@ def _without_overlap(pool: onnx.NodeProto) -> bool:
 
 def _shared(graph: onnx.GraphProto, name: str) -> bool:
     """Whether more than one node reads it, or the caller does."""
-    return len(_readers(graph, name)) > 1 or name in {output.name for output in graph.output}
-
-
-def _readers(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
-    return [node for node in graph.node if name in node.input]
+    return sum(name in node.input for node in graph.node) > 1 or name in {output.name for output in graph.output}
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:

@@ -6,11 +6,9 @@ Otherwise the answer of one face in twenty changes when it is mirrored, which us
 import keras
 import numpy as np
 
-from services.trainer.training.predictors import answer_names
+from services.trainer.judging.calibration import SMALLEST
+from services.trainer.training.predictors import by_answer
 from shared.emotions import EMOTIONS
-
-# Smaller probabilities count as this one, so that their logarithm stays finite.
-_SMALLEST = 1e-9
 
 
 def with_mirror_images(model: keras.Model) -> keras.Model:
@@ -21,14 +19,13 @@ def with_mirror_images(model: keras.Model) -> keras.Model:
     faces = keras.Input(model.input_shape[1:], name="faces")
     # `flip` becomes five operators in ONNX, a slice with a step of -1 fails in Torch.
     mirrored = keras.ops.take(faces, np.arange(faces.shape[2])[::-1].copy(), axis=2)
-    outputs = model(keras.layers.Concatenate(axis=0)([faces, mirrored]))
-    outputs = outputs if isinstance(outputs, list) else [outputs]
-    named = zip(answer_names(model), outputs, strict=True)
-    return keras.Model(faces, [_mean_of_halves(output, name) for name, output in named], name=model.name)
+    answers = by_answer(model, model(keras.layers.Concatenate(axis=0)([faces, mirrored])))
+    means = [_mean_of_halves(output, name) for name, output in answers.items()]
+    return keras.Model(faces, means, name=model.name)
 
 
 def _mean_of_halves(probabilities: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """From (2 N, 7), the mirror images last, to (N, 7)."""
-    logits = keras.ops.log(keras.ops.maximum(probabilities, _SMALLEST))
+    logits = keras.ops.log(keras.ops.maximum(probabilities, SMALLEST))
     mean = keras.ops.mean(keras.ops.reshape(logits, (2, -1, len(EMOTIONS))), axis=0)
     return keras.layers.Softmax(name=name)(mean)

@@ -95,7 +95,7 @@ def _from_onnx(model: keras.Model, directory: Path, faces: npt.NDArray[np.uint8]
 def _agreement(model: keras.Model, manifest: ModelManifest, predict: Predict, faces: npt.NDArray[np.uint8]) -> float:
     """The share of faces on which the network and what was exported of it see the same emotion."""
     read = mirrored(keras_predictor(model)) if manifest.mirrored else keras_predictor(model)
-    known = manifest.answers.get(HEADS[0]) or next(iter(manifest.answers.values()))
+    known = for_head(manifest.answers, HEADS[0])
     logits = np.log(for_head(read(faces), HEADS[0]) + 1e-9) / known.temperature + (known.shift or 0)
     return float((logits.argmax(axis=1) == for_head(predict(faces), HEADS[0]).argmax(axis=1)).mean())
 

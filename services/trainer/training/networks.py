@@ -100,8 +100,9 @@ def _squeeze_excitation_resnet(
 def _features(faces: keras.KerasTensor, width: int, blocks: tuple[int, ...], inner: float = 1.0) -> keras.KerasTensor:
     """A map of features, (N, 6, 6, 4 * width).
 
-    There are stages of `blocks` blocks; the width doubles and the side halves from stage to stage. Between its two convolutions a block keeps the share `inner` of its width. The first convolution already halves
-    the side: full resolution costs four times the arithmetic and gained nothing within the budget.
+    There are stages of `blocks` blocks; the width doubles and the side halves from stage to stage. Between its two
+    convolutions a block keeps the share `inner` of its width. The first convolution already halves the side: full
+    resolution costs four times the arithmetic and gained nothing within the budget.
     """
     x = layers.Rescaling(2.0, offset=-1.0)(faces)
     x = _convolution(x, width, kernel=5, strides=2)

@@ -1,8 +1,8 @@
 """What predicts: the ONNX model of a model directory, or the best weights of a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from shared.manifest import MANIFEST_FILE, load_manifest
 from shared.pipeline.classify import Classifier, open_classifier
 from shared.pipeline.preprocess import mirror_image, to_input
 
+T = TypeVar("T")
 Answers: TypeAlias = dict[AnswerName, Probabilities]
 Predict: TypeAlias = Callable[[npt.NDArray[np.uint8]], Answers]  # faces (N, 48, 48)
 PredictOne: TypeAlias = Callable[[npt.NDArray[np.uint8]], Probabilities]  # one answer, (N, 48, 48) -> (N, 7)
@@ -45,10 +46,8 @@ def keras_predictor(model: Any) -> Predict:
     def predict(batch: npt.NDArray[np.uint8]) -> Answers:
         # Always full batches: devices can share them equally, and a single shape is traced once.
         filled = np.concatenate([batch, np.zeros((_BATCH - len(batch), *batch.shape[1:]), np.uint8)])
-        outputs = model.predict_on_batch(to_input(filled))
-        outputs = outputs if isinstance(outputs, list) else [outputs]
-        names = answer_names(model)
-        return {name: np.asarray(output, np.float32)[: len(batch)] for name, output in zip(names, outputs, strict=True)}
+        answers = by_answer(model, model.predict_on_batch(to_input(filled)))
+        return {name: np.asarray(output, np.float32)[: len(batch)] for name, output in answers.items()}
 
     return lambda faces: _in_batches(predict, faces)
 
@@ -58,7 +57,12 @@ def answer_names(model: Any) -> tuple[AnswerName, ...]:
     return HEADS[: len(model.outputs)]
 
 
-def for_head(answers: Answers, name: AnswerName) -> Probabilities:
+def by_answer(model: Any, outputs: Any) -> dict[AnswerName, Any]:
+    """What a Keras model returned, by the name of the answer, in the order of its outputs."""
+    return dict(zip(answer_names(model), outputs if isinstance(outputs, list) else [outputs], strict=True))
+
+
+def for_head(answers: Mapping[AnswerName, T], name: AnswerName) -> T:
     """The answer `name`; of a model with one answer, that one."""
     return answers[name] if name in answers else next(iter(answers.values()))
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -133,22 +133,36 @@ def test_running_out_of_memory_is_not_the_picture_s_fault(settings: Settings, jp
     asyncio.run(scenario())
 
 
+class Order:
+    """The order in which jobs begin on the only worker, which is busy with another one first."""
+
+    def __init__(self, workers: Workers, jpeg: bytes) -> None:
+        self.names: list[str] = []
+        self._workers, self._jpeg = workers, jpeg
+        self._work = [asyncio.ensure_future(workers.run(job(jpeg)))]
+
+    def add(self, kind: str, count: int, lane: Lane, cost: float = 1) -> None:
+        for number in range(count):
+            self._work.append(asyncio.ensure_future(self._workers.run(self._named(f"{kind} {number}"), lane, cost)))
+
+    def _named(self, name: str) -> Callable[[], Job]:
+        return lambda: self.names.append(name) or Job(self._jpeg, Options())  # type: ignore[func-returns-value]
+
+    async def end(self) -> list[str]:
+        await asyncio.gather(*self._work)
+        return self.names
+
+
 def test_requests_and_sessions_are_served_in_turn(settings: Settings, jpeg: bytes) -> None:
     async def scenario() -> None:
         async with pool(settings, "is slow", queue_size=9) as workers:
-            order: list[str] = []
-
-            def named(name: str) -> Callable[[], Job]:
-                return lambda: order.append(name) or Job(jpeg, Options())  # type: ignore[func-returns-value]
-
-            first = asyncio.ensure_future(workers.run(job(jpeg)))
+            order = Order(workers, jpeg)
             await asyncio.sleep(0.05)
-            work: list[Awaitable[object]] = [first]
-            work += [asyncio.ensure_future(workers.run(named(f"session {n}"), Lane.SESSIONS)) for n in range(3)]
-            work += [asyncio.ensure_future(workers.run(named(f"request {n}"))) for n in range(3)]
-            await asyncio.gather(*work)
-            assert sorted(order[:2]) == ["request 0", "session 0"]
-            assert sorted(order[2:4]) == ["request 1", "session 1"]
+            order.add("session", 3, Lane.SESSIONS)
+            order.add("request", 3, Lane.REQUESTS)
+            names = await order.end()
+            assert sorted(names[:2]) == ["request 0", "session 0"]
+            assert sorted(names[2:4]) == ["request 1", "session 1"]
 
     asyncio.run(scenario())
 
@@ -156,22 +170,16 @@ def test_requests_and_sessions_are_served_in_turn(settings: Settings, jpeg: byte
 def test_small_images_do_not_wait_behind_large_ones_in_one_queue(settings: Settings, jpeg: bytes) -> None:
     async def scenario() -> None:
         async with pool(settings, "is slow", queue_size=9) as workers:
-            order: list[str] = []
-
-            def named(name: str) -> Callable[[], Job]:
-                return lambda: order.append(name) or Job(jpeg, Options())  # type: ignore[func-returns-value]
-
-            first = asyncio.ensure_future(workers.run(job(jpeg)))
+            order = Order(workers, jpeg)
             await asyncio.sleep(0.05)
-            work: list[Awaitable[object]] = [first]
-            work += [asyncio.ensure_future(workers.run(named(f"large {n}"), Lane.LARGE, cost=20)) for n in range(7)]
-            work += [asyncio.ensure_future(workers.run(named(f"small {n}"))) for n in range(2)]
+            order.add("large", 5, Lane.LARGE, cost=20)
+            order.add("small", 4, Lane.REQUESTS)
             await asyncio.sleep(0.05)
             with pytest.raises(Overloaded):
                 await workers.run(job(jpeg))
-            await asyncio.gather(*work)
-            assert {"small 0", "small 1"} <= set(order[:3])
-            assert order[-6:] == [f"large {n}" for n in range(1, 7)]
+            names = await order.end()
+            assert sorted(names[:5]) == ["large 0", "small 0", "small 1", "small 2", "small 3"]
+            assert names[5:] == ["large 1", "large 2", "large 3", "large 4"]
 
     asyncio.run(scenario())
 

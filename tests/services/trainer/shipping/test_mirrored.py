@@ -31,11 +31,11 @@ def small(mirrored: Path, drawn: Dataset) -> Path:
     return quantize(mirrored, drawn, mirrored.parent / "mirrored-int8", max_loss=1).directory
 
 
-@pytest.mark.parametrize("precision", ["mirrored", "small"])
+@pytest.mark.parametrize("which", ["mirrored", "small"])
 def test_a_face_and_its_mirror_image_get_the_same_answer(
-    drawn: Dataset, precision: str, request: pytest.FixtureRequest
+    drawn: Dataset, which: str, request: pytest.FixtureRequest
 ) -> None:
-    faces, predict = drawn.split("test").pixels, open_predictor(request.getfixturevalue(precision))
+    faces, predict = drawn.split("test").pixels, open_predictor(request.getfixturevalue(which))
     assert np.abs(predict(faces)["labels"] - predict(mirror_image(faces))["labels"]).max() < 1e-5
 
 

@@ -42,6 +42,13 @@ def share(text: str) -> float:
     return value
 
 
+def count(text: str) -> int:
+    """A number of things, at least one."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of 1 or more")
+    return int(text)
+
+
 def add_data(parser: argparse.ArgumentParser) -> None:
     """The data file."""
     parser.add_argument(

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from services.trainer.commands.arguments import Subcommands, add_data, new_file, new_folder
+from services.trainer.commands.arguments import Subcommands, add_data, count, new_file, new_folder
 from services.trainer.commands.backend import load_backend
 
 
@@ -65,6 +65,9 @@ def _add_train(subcommands: Subcommands) -> None:
         "of mobilenet-v1: EmotiEffLib's mobilenet_7.tflite, or none",
     )
     parser.add_argument("--devices", help="2 or gpu:2 spreads each batch over two GPUs (KERAS_BACKEND=jax)")
+    parser.add_argument(
+        "--workers", type=count, default=1, help="processes that vary the faces; a GPU needs several (%(default)s)"
+    )
     parser.set_defaults(run=_run_train, resumes=True)
 
 
@@ -88,6 +91,6 @@ def _run_train(options: argparse.Namespace) -> None:
     start = Start(None if options.weights == "none" else options.weights, tuple(options.init), taught, faces)
     if config.people and not data.has_votes:
         print("The data has no votes: the model gets one answer, trained on the labels alone.")
-    history = train(config, data, options.workdir, start)
+    history = train(config, data, options.workdir, start, workers=options.workers)
     best = best_epoch(history, config)
     print(f"best: epoch {best['epoch']}, validation accuracy {best['val_accuracy']:.4f}; kept in {options.workdir}")

@@ -10,6 +10,7 @@ from services.trainer.data.dataset import Dataset
 from services.trainer.data.faces import Faces
 from services.trainer.errors import ConfigError
 from services.trainer.training import mobilenet_v1
+from services.trainer.training.ahead import made_ahead
 from services.trainer.training.batches import FollowEpoch, Lessons, TrainingBatches
 from services.trainer.training.callbacks import EpochEnd, Progress, StopOnNaN, computing_in
 from services.trainer.training.config import OptimizerConfig, TrainConfig
@@ -50,23 +51,28 @@ class _Phase:
     top_layers: int | None = None  # how many layers of the backbone learn; None: the whole network
 
 
-def train(config: TrainConfig, data: Dataset, workdir: Path, start: Start = Start(), quiet: bool = False) -> History:
+def train(
+    config: TrainConfig, data: Dataset, workdir: Path, start: Start = Start(), quiet: bool = False, workers: int = 1
+) -> History:
     """Train `config.network` on `data`, from the last whole epoch in `workdir` where there is one.
 
-    Each epoch ends with a validation of the averaged weights, a checkpoint, and the best model kept.
+    With several `workers`, as many processes make the batches; the result is the same. Each epoch ends with a validation of the averaged weights, a checkpoint, and the best model kept.
     Returns the history, one record an epoch. Raises WorkdirError when `workdir` is another run's,
     ConfigError for an unknown network, weights that are unavailable, or teachers that the configuration does not
     ask for (or the other way round), TrainingDiverged when the loss is no number.
     """
     keras.utils.set_random_seed(config.seed)
     with computing_in(config.precision):
-        return _train(config, data, workdir, start, quiet)
+        lessons = Lessons(data.split("train"), start.taught, start.faces)
+        with made_ahead(TrainingBatches(lessons, config), workers) as batches:
+            return _train(config, data, workdir, start, batches, quiet)
 
 
-def _train(config: TrainConfig, data: Dataset, workdir: Path, start: Start, quiet: bool) -> History:
-    home, phases = Workdir(workdir), _phases(config)
+def _train(
+    config: TrainConfig, data: Dataset, workdir: Path, start: Start, batches: TrainingBatches, quiet: bool
+) -> History:
     # Everything that can be wrong is found before the folder becomes this run's.
-    batches = TrainingBatches(Lessons(data.split("train"), start.taught, start.faces), config)
+    home, phases = Workdir(workdir), _phases(config)
     heads = HEADS if config.people and data.has_votes else ()
     model, pretrained = _network(config, heads, start, data, fresh=not home.checkpoint.exists())
     if start.init:

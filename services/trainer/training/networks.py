@@ -89,13 +89,6 @@ def mien_pair(heads: Sequence[str] = ()) -> keras.Model:
     return keras.Model(faces, answers(layers.Dropout(0.3)(x), heads), name="mien-pair")
 
 
-def se_resnet_18(heads: Sequence[str] = ()) -> keras.Model:
-    """A teacher, for a GPU: the first convolution keeps all 48 pixels; 11M parameters, 1.2G multiply-adds."""
-    faces = keras.Input(_INPUT_SHAPE, name="faces")
-    x = layers.GlobalAveragePooling2D()(_features(faces, 64, (2, 2, 2, 2), stem_strides=1))
-    return keras.Model(faces, answers(layers.Dropout(0.3)(x), heads), name="se-resnet-18")
-
-
 def _squeeze_excitation_resnet(
     name: str, width: int, blocks: tuple[int, ...], inner: float, heads: Sequence[str]
 ) -> keras.Model:
@@ -104,17 +97,15 @@ def _squeeze_excitation_resnet(
     return keras.Model(faces, answers(layers.Dropout(0.3)(x), heads), name=name)
 
 
-def _features(
-    faces: keras.KerasTensor, width: int, blocks: tuple[int, ...], inner: float = 1.0, stem_strides: int = 2
-) -> keras.KerasTensor:
-    """A map of features, (N, 6, 6, C).
+def _features(faces: keras.KerasTensor, width: int, blocks: tuple[int, ...], inner: float = 1.0) -> keras.KerasTensor:
+    """A map of features, (N, 6, 6, 4 * width).
 
     There are stages of `blocks` blocks; the width doubles and the side halves from stage to stage. Between its two
-    convolutions a block keeps the share `inner` of its width. The first convolution already halves the side where we
-    serve: full resolution costs four times the arithmetic and gained nothing within the budget.
+    convolutions a block keeps the share `inner` of its width. The first convolution already halves the side: full
+    resolution costs four times the arithmetic and gained nothing within the budget.
     """
     x = layers.Rescaling(2.0, offset=-1.0)(faces)
-    x = _convolution(x, width, kernel=5, strides=stem_strides)
+    x = _convolution(x, width, kernel=5, strides=2)
     for stage, count in enumerate(blocks):
         for block in range(count):
             filters = width * 2**stage
@@ -205,7 +196,6 @@ NETWORKS: Final[dict[str, Callable[..., keras.Model]]] = {
     "mien-small": mien_small,
     "mien-base": mien_base,
     "mobilenet": mobilenet,
-    "se-resnet-18": se_resnet_18,
     "mien-pair": mien_pair,
     "tiny": tiny,
 }

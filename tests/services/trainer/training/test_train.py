@@ -1,14 +1,17 @@
 """Training learns, resumes as if nothing had happened, and keeps what it has."""
 
 import dataclasses
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
+import h5py  # type: ignore[import-untyped]
 import keras
 import numpy as np
 import pytest
@@ -51,6 +54,18 @@ def test_a_run_writes_down_what_it_is(drawn: Dataset, brief: TrainConfig, tmp_pa
     assert [record["epoch"] for record in history] == [1, 2, 3]
     assert set(history[0]) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds"}
     assert json.loads((tmp_path / "history.json").read_text()) == history
+
+
+def test_several_workers_make_the_same_batches(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
+    alone = train(brief, drawn, tmp_path / "alone", quiet=True)
+    several = train(brief, drawn, tmp_path / "several", quiet=True, workers=2)
+    assert without_seconds(several) == without_seconds(alone)
+
+
+def test_the_best_model_is_kept_without_its_optimizer(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:
+    train(brief, drawn, tmp_path, quiet=True)
+    with zipfile.ZipFile(tmp_path / "best.keras") as stored, stored.open("model.weights.h5") as file:
+        assert "optimizer" not in h5py.File(io.BytesIO(file.read()))
 
 
 def test_tensorboard_shows_training_and_validation(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:

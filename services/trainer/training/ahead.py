@@ -1,9 +1,12 @@
 """Batches made ahead by several processes: a GPU learns faster than one process can vary faces."""
 
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any, Final
 
 import keras
@@ -59,6 +62,16 @@ def _keep(batches: TrainingBatches) -> None:
     """In a worker: what it makes batches of."""
     global _batches
     _batches = batches
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the trainer ends its own
+    threading.Thread(target=_end_with_trainer, daemon=True).start()
+
+
+def _end_with_trainer() -> None:
+    """A killed trainer closes no pool, and a worker would wait for work forever."""
+    trainer = parent_process()
+    if trainer is not None:
+        trainer.join()
+        os._exit(1)
 
 
 def _make(epoch: int, index: int) -> tuple[Any, ...]:

@@ -109,20 +109,26 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(drawn: Dataset, drawn_csv: P
     config.write_text('network = "tiny"\nepochs = 40\nbatch_size = 14\n[augment]\nflip = true\nmixup_alpha = 0.2\n')
     data = drawn_csv.with_suffix(".npz")
 
-    def start(workdir: Path) -> subprocess.Popen[bytes]:
+    def start(workdir: Path, workers: int = 1) -> subprocess.Popen[bytes]:
         command: list[str | Path] = [sys.executable, "-m", "services.trainer", "train", "--config", config]
-        return subprocess.Popen([*command, "--data", data, "--workdir", workdir], cwd=ROOT, stderr=subprocess.DEVNULL)
+        command += ["--data", data, "--workdir", workdir, "--workers", str(workers)]
+        return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
 
     straight = start(tmp_path / "straight")
-    killed = start(tmp_path / "killed")
+    killed = start(tmp_path / "killed", workers=2)
     deadline = time.monotonic() + 120
     while not (tmp_path / "killed/checkpoint.npz").exists():
         assert killed.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.05)
     time.sleep(0.2)
+    workers = Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split()
+    assert len(workers) >= 2
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):  # none waits for work forever
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     whole = Workdir(tmp_path / "killed").read_history()
     assert 1 <= len(whole) < 40
     assert start(tmp_path / "killed").wait() == 0

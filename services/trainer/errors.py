@@ -5,6 +5,7 @@
     ├── DataError            an unusable source or data file
     ├── WorkdirError         a work directory of another run
     ├── TrainingDiverged     the loss became NaN or infinite
+    ├── TrainingInterrupted  a process that makes batches died
     └── ExportRefused        the exported model fails verification
 
 The command line prints the message and leaves with status 2.
@@ -31,6 +32,10 @@ class WorkdirError(TrainerError):
 
 class TrainingDiverged(TrainerError):
     """The loss became NaN or infinite; the last good epoch is kept."""
+
+
+class TrainingInterrupted(TrainerError):
+    """A process that makes batches died; the last complete epoch is kept."""
 
 
 class ExportRefused(TrainerError):

@@ -1,45 +1,66 @@
 """Batches made ahead by several processes: a GPU learns faster than one process can vary faces."""
 
-import os
 import signal
-import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import Any, Final
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-from services.trainer.training.batches import TrainingBatches
+from services.trainer.errors import TrainingInterrupted
+from services.trainer.training.batches import Batches, TrainingBatches
 
-_AHEAD_PER_WORKER: Final = 3
+_AHEAD: Final = 2  # batches asked of each worker before they are needed
 
 
 @contextmanager
-def made_ahead(batches: TrainingBatches, workers: int) -> Iterator["TrainingBatches | _MadeAhead"]:
-    """Within the block, the same batches in the same order, made by `workers` processes where there are several."""
+def made_ahead(batches: TrainingBatches, workers: int) -> Iterator[Batches]:
+    """Within the block, the same batches in the same order, made by `workers` processes where there are several.
+
+    Raises TrainingInterrupted when one of them dies.
+    """
     if workers <= 1:
         yield batches
         return
-    # Spawned, not forked: a backend's threads do not survive a fork.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_keep, initargs=(batches,))
+    spawn = get_context("spawn")  # a backend's threads do not survive a fork
+    pipes = [spawn.Pipe() for _ in range(workers)]
+    processes = [spawn.Process(target=_work, args=(theirs, batches), daemon=True) for _, theirs in pipes]
+    for process, (_, theirs) in zip(processes, pipes, strict=True):
+        process.start()
+        theirs.close()  # so that the pipe ends with its worker
+    made = _MadeAhead(batches, [ours for ours, _ in pipes])
     try:
-        yield _MadeAhead(batches, pool, workers * _AHEAD_PER_WORKER)
+        yield made
+    except Exception as error:  # backends wrap what their data raise, each in its own way
+        if not made.broken:
+            raise
+        raise TrainingInterrupted(
+            "A process that makes batches died, often for lack of memory. The last complete epoch is kept: "
+            "the same command goes on from there, and fewer --workers take less memory."
+        ) from error
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+            process.join()
 
 
 class _MadeAhead(keras.utils.PyDataset):  # type: ignore[misc] # Keras ships no types
-    """What Keras reads in place of the batches themselves."""
+    """What Keras reads in place of the batches themselves.
 
-    def __init__(self, batches: TrainingBatches, pool: ProcessPoolExecutor, ahead: int) -> None:
+    The workers take turns, each has a pipe of its own and answers in order; so the next batch always comes from the next pipe.
+    """
+
+    def __init__(self, batches: TrainingBatches, pipes: list[Connection]) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         self.epoch = 0
-        self._batches, self._pool, self._ahead = batches, pool, ahead
-        self._coming: dict[tuple[int, int], Future[tuple[Any, ...]]] = {}
+        self.broken = False
+        self._batches, self._pipes = batches, pipes
+        # Batches are counted through all epochs: those from `_next` and before `_asked` are on their way.
+        self._next = self._asked = 0
 
     @property
     def frequencies(self) -> npt.NDArray[np.float64]:
@@ -49,34 +70,39 @@ class _MadeAhead(keras.utils.PyDataset):  # type: ignore[misc] # Keras ships no 
         return len(self._batches)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        wanted = [divmod(self.epoch * len(self) + index + step, len(self)) for step in range(self._ahead)]
-        for place in wanted:
-            if place not in self._coming:
-                self._coming[place] = self._pool.submit(_make, *place)
-        for place in self._coming.keys() - set(wanted):  # of an epoch that ended early
-            self._coming.pop(place).cancel()
-        return self._coming.pop(wanted[0]).result()
+        try:
+            wanted = self.epoch * len(self) + index
+            if wanted != self._next:
+                self._begin_at(wanted)
+            while self._asked < wanted + _AHEAD * len(self._pipes):
+                self._worker(self._asked).send(divmod(self._asked, len(self)))
+                self._asked += 1
+            return self._read()
+        except (EOFError, OSError):
+            self.broken = True
+            raise
+
+    def _begin_at(self, number: int) -> None:
+        """Keras begins anew, in a resumed run say: what is on its way is of no use."""
+        while self._next < self._asked:
+            self._read()
+        self._next = self._asked = number
+
+    def _read(self) -> tuple[Any, ...]:
+        batch: tuple[Any, ...] = self._worker(self._next).recv()
+        self._next += 1
+        return batch
+
+    def _worker(self, number: int) -> Connection:
+        return self._pipes[number % len(self._pipes)]
 
 
-def _keep(batches: TrainingBatches) -> None:
-    """In a worker: what it makes batches of."""
-    global _batches
-    _batches = batches
+def _work(trainer: Connection, batches: TrainingBatches) -> None:
+    """Make the batches that the trainer asks for, until it ends or is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the trainer ends its own
-    threading.Thread(target=_end_with_trainer, daemon=True).start()
-
-
-def _end_with_trainer() -> None:
-    """A killed trainer closes no pool, and a worker would wait for work forever."""
-    trainer = parent_process()
-    if trainer is not None:
-        trainer.join()
-        os._exit(1)
-
-
-def _make(epoch: int, index: int) -> tuple[Any, ...]:
-    _batches.epoch = epoch
-    return _batches[index]
-
-
-_batches: TrainingBatches
+    try:
+        while True:
+            batches.epoch, index = trainer.recv()
+            trainer.send(batches[index])
+    except (EOFError, OSError):
+        return

@@ -1,7 +1,7 @@
 """Batches of varied faces. Each is a function of seed, epoch and index alone, so a resumed run sees the same ones."""
 
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import keras
 import numpy as np
@@ -30,6 +30,20 @@ class Lessons:
     train: Dataset  # the training split
     taught: Taught | None = None
     faces: Faces | None = None
+
+
+class Batches(Protocol):
+    """What training reads: TrainingBatches, or the same made ahead."""
+
+    epoch: int
+
+    @property
+    def frequencies(self) -> npt.NDArray[np.float64]:
+        """(7,) how often each class is drawn, which is what losses must make up for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]: ...
 
 
 class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ships no types
@@ -62,7 +76,6 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ship
             if self._chances is not None:
                 self._unlabeled_chances = _chances(taught.faces[:, -1].argmax(axis=1))
         drawn = np.full(len(labeled), 1 / len(labeled)) if self._chances is None else self._chances
-        # How often each class is drawn, which is what losses must make up for.
         self.frequencies = np.bincount(labeled.labels, weights=drawn, minlength=len(EMOTIONS)).astype(np.float64)
         self._weights = class_weights(config.loss, self.frequencies)
 
@@ -129,7 +142,7 @@ def _chances(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
 class FollowEpoch(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types
     """Tells the batches, and the networks' own random layers, which epoch it is."""
 
-    def __init__(self, batches: TrainingBatches, seed: int) -> None:
+    def __init__(self, batches: Batches, seed: int) -> None:
         super().__init__()
         self._batches, self._seed = batches, seed
 

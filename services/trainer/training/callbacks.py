@@ -42,7 +42,7 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
             record = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
             self._history.append(record | {"seconds": round(time.perf_counter() - self._started, 1)})
             if best_epoch(self._history, self._config)["epoch"] == epoch + 1:
-                self._home.save_best(_alone(self.model, self._config), self._config.model_file)
+                self._home.save_best(_portable(self.model, self._config), self._config.model_file)
         # The checkpoint comes last: an epoch counts only once everything it made is kept.
         self._home.save_epoch(self.model, self._history)
         self.model.stop_training = self.patience_is_over()
@@ -123,8 +123,10 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no
         if not self._quiet:
             self._bar.write(f"epoch {epoch + 1:3d}  {line}")
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self._bar.close()
+    def close(self) -> None:
+        """End the line of the bar, whether training ended well or not."""
+        if hasattr(self, "_bar"):
+            self._bar.close()
 
 
 @contextmanager
@@ -158,12 +160,9 @@ def _kept(epoch: int) -> str:
     return f"Epoch {epoch} is kept" if epoch else "No epoch was complete"
 
 
-def _alone(model: keras.Model, config: TrainConfig) -> keras.Model:
-    """The same network in float32, as exports and other readers expect, and without its optimizer, three times its size."""
-    if config.precision == "float32":
-        copy = model.__class__.from_config(model.get_config())
-    else:
-        with computing_in("float32"):
-            copy = build(config.network, heads=[] if len(model.outputs) == 1 else HEADS)
+def _portable(model: keras.Model, config: TrainConfig) -> keras.Model:
+    """The same network in float32, as exports and other readers expect, without the optimizer and its three copies."""
+    with computing_in("float32"):
+        copy = build(config.network, heads=[] if len(model.outputs) == 1 else HEADS)
     copy.set_weights(model.get_weights())
     return copy

@@ -1,5 +1,6 @@
 """`train`: a configuration and a data file in, a trained network out; killed at any point, it resumes."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +12,7 @@ from services.trainer.data.faces import Faces
 from services.trainer.errors import ConfigError
 from services.trainer.training import mobilenet_v1
 from services.trainer.training.ahead import made_ahead
-from services.trainer.training.batches import FollowEpoch, Lessons, TrainingBatches
+from services.trainer.training.batches import Batches, FollowEpoch, Lessons, TrainingBatches
 from services.trainer.training.callbacks import EpochEnd, Progress, StopOnNaN, computing_in
 from services.trainer.training.config import OptimizerConfig, TrainConfig
 from services.trainer.training.initial import initialize, sources_sha256
@@ -56,10 +57,11 @@ def train(
 ) -> History:
     """Train `config.network` on `data`, from the last whole epoch in `workdir` where there is one.
 
-    With several `workers`, as many processes make the batches; the result is the same. Each epoch ends with a validation of the averaged weights, a checkpoint, and the best model kept.
+    With several `workers`, as many processes make the batches; the result is the same. Each epoch ends with a
+    validation of the averaged weights, a checkpoint, and the best model kept.
     Returns the history, one record an epoch. Raises WorkdirError when `workdir` is another run's,
     ConfigError for an unknown network, weights that are unavailable, or teachers that the configuration does not
-    ask for (or the other way round), TrainingDiverged when the loss is no number.
+    ask for (or the other way round), TrainingDiverged when the loss is no number, TrainingInterrupted when a worker died.
     """
     keras.utils.set_random_seed(config.seed)
     with computing_in(config.precision):
@@ -68,9 +70,7 @@ def train(
             return _train(config, data, workdir, start, batches, quiet)
 
 
-def _train(
-    config: TrainConfig, data: Dataset, workdir: Path, start: Start, batches: TrainingBatches, quiet: bool
-) -> History:
+def _train(config: TrainConfig, data: Dataset, workdir: Path, start: Start, batches: Batches, quiet: bool) -> History:
     # Everything that can be wrong is found before the folder becomes this run's.
     home, phases = Workdir(workdir), _phases(config)
     heads = HEADS if config.people and data.has_votes else ()
@@ -89,20 +89,21 @@ def _train(
             continue
         _compile(model, config, phase, batches)
         home.restore(model, with_optimizer=len(history) > phase.since)
-        model.fit(
-            batches,
-            initial_epoch=len(history),
-            epochs=phase.until,
-            shuffle=False,  # the batches shuffle by seed and epoch
-            verbose=0,
-            callbacks=[
-                FollowEpoch(batches, config.seed),
-                StopOnNaN(),
-                epochs,
-                *_tensorboard(home, config),
-                Progress(quiet, config.epochs),
-            ],
-        )
+        with closing(Progress(quiet, config.epochs)) as progress:
+            model.fit(
+                batches,
+                initial_epoch=len(history),
+                epochs=phase.until,
+                shuffle=False,  # the batches shuffle by seed and epoch
+                verbose=0,
+                callbacks=[
+                    FollowEpoch(batches, config.seed),
+                    StopOnNaN(),
+                    epochs,
+                    *_tensorboard(home, config),
+                    progress,
+                ],
+            )
     return history
 
 
@@ -134,7 +135,7 @@ def _phases(config: TrainConfig) -> list[_Phase]:
     ]
 
 
-def _compile(model: keras.Model, config: TrainConfig, phase: _Phase, batches: TrainingBatches) -> None:
+def _compile(model: keras.Model, config: TrainConfig, phase: _Phase, batches: Batches) -> None:
     if phase.top_layers is not None:
         freeze(model, phase.top_layers)
     optimizer = build_optimizer(phase.optimizer, phase.until - phase.since, len(batches))

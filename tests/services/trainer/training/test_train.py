@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,8 +18,10 @@ import numpy as np
 import pytest
 
 from services.trainer.data.dataset import VOTE_COLUMNS, Dataset
-from services.trainer.errors import ConfigError, TrainingDiverged, WorkdirError
+from services.trainer.errors import ConfigError, TrainingDiverged, TrainingInterrupted, WorkdirError
 from services.trainer.training import networks
+from services.trainer.training.ahead import made_ahead
+from services.trainer.training.batches import Lessons, TrainingBatches
 from services.trainer.training.config import OptimizerConfig, TargetConfig, TrainConfig
 from services.trainer.training.predictors import keras_predictor
 from services.trainer.training.train import Start, build_optimizer, train
@@ -60,6 +63,21 @@ def test_several_workers_make_the_same_batches(drawn: Dataset, brief: TrainConfi
     alone = train(brief, drawn, tmp_path / "alone", quiet=True)
     several = train(brief, drawn, tmp_path / "several", quiet=True, workers=2)
     assert without_seconds(several) == without_seconds(alone)
+
+
+def test_a_worker_that_dies_is_told(drawn: Dataset, brief: TrainConfig) -> None:
+    def train_until_one_dies() -> None:
+        with made_ahead(TrainingBatches(Lessons(drawn.split("train")), brief), workers=2) as batches:
+            batches[0]
+            multiprocessing.active_children()[0].kill()
+            try:
+                for index in range(2 * len(batches)):
+                    batches[index % len(batches)]
+            except (EOFError, OSError) as error:
+                raise RuntimeError("as a backend wraps it") from error
+
+    with pytest.raises(TrainingInterrupted, match="the same command goes on"):
+        train_until_one_dies()
 
 
 def test_the_best_model_is_kept_without_its_optimizer(drawn: Dataset, brief: TrainConfig, tmp_path: Path) -> None:

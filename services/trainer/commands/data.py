@@ -1,10 +1,10 @@
-"""Commands that make data: `prepare`, `faces` and `geometry`."""
+"""Commands that make data: `prepare`, `faces`, `morphs` and `geometry`."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from services.trainer.commands.arguments import GEOMETRY, Subcommands, add_data, new_file
+from services.trainer.commands.arguments import GEOMETRY, Subcommands, add_data, count, new_file
 
 if TYPE_CHECKING:
     from services.trainer.data.sources import FaceFinder
@@ -16,6 +16,7 @@ def add_commands(subcommands: Subcommands) -> None:
     """Every command of this file."""
     _add_prepare(subcommands)
     _add_faces(subcommands)
+    _add_morphs(subcommands)
     _add_geometry(subcommands)
 
 
@@ -82,6 +83,27 @@ def _run_faces(options: argparse.Namespace) -> None:
         f"{len(faces.pixels)} faces of {found.read} photos; {found.without_face} without a face, {found.damaged} damaged"
     )
     print(f"written: {options.out}")
+
+
+def _add_morphs(subcommands: Subcommands) -> None:
+    parser = subcommands.add_parser("morphs", help="make new faces out of the training faces, for teachers to label")
+    add_data(parser)
+    parser.add_argument("--count", type=count, default=90_000, help="faces to make (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="another seed gives other faces (%(default)s)")
+    parser.add_argument("--beside", type=Path, help="file of faces to keep with them")
+    parser.add_argument("--out", type=new_file, required=True, help="file to write")
+    parser.set_defaults(run=_run_morphs)
+
+
+def _run_morphs(options: argparse.Namespace) -> None:
+    from services.trainer.data.dataset import Dataset
+    from services.trainer.data.faces import Faces
+    from services.trainer.data.morphs import morph_faces
+
+    beside = Faces.load(options.beside) if options.beside else None
+    faces = morph_faces(Dataset.load(options.data), options.count, options.seed, beside)
+    faces.save(options.out)
+    print(f"{len(faces.pixels)} faces, {options.count} of them morphed; written: {options.out}")
 
 
 def _add_geometry(subcommands: Subcommands) -> None:

@@ -1,5 +1,6 @@
 """Where a model comes from, in words for its card: weights, data, teachers, and their terms."""
 
+import re
 from typing import Final
 
 from services.trainer.data.dataset import FER2013
@@ -115,4 +116,4 @@ def _known(weights: str) -> str:
 
 
 def _faces(faces: Source) -> str:
-    return _FAIRFACE if "fairface" in faces.name.lower() else faces.name
+    return re.sub(r"fairface(_\w+)?", _FAIRFACE, faces.name, flags=re.IGNORECASE)

@@ -89,7 +89,7 @@ def _add_morphs(subcommands: Subcommands) -> None:
     parser = subcommands.add_parser("morphs", help="make new faces out of the training faces, for teachers to label")
     add_data(parser)
     parser.add_argument("--count", type=count, default=90_000, help="faces to make (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="another seed gives other faces (%(default)s)")
+    parser.add_argument("--seed", type=count, default=1, help="another seed gives other faces (%(default)s)")
     parser.add_argument("--beside", type=Path, help="file of faces to keep with them")
     parser.add_argument("--out", type=new_file, required=True, help="file to write")
     parser.set_defaults(run=_run_morphs)

@@ -36,7 +36,7 @@ def test_every_card_says_what_the_law_forbids(manifest: ModelManifest) -> None:
 
 def test_teachers_are_named_with_what_they_began_with(manifest: ModelManifest) -> None:
     teachers = (Source(name="teacher-96", sha256="a" * 64, pretrained=TFLITE), Source(name="ours", sha256="b" * 64))
-    faces = Source(name="fairface_train", sha256="c" * 64)
+    faces = Source(name="fairface_train and morphed FER2013", sha256="c" * 64)
     config = {
         "target": TargetConfig(original_weight=0.85, teacher_weight=0.5).model_dump(),
         "people": TargetConfig(original_weight=0, teacher_weight=0.25).model_dump(),
@@ -48,7 +48,7 @@ def test_teachers_are_named_with_what_they_began_with(manifest: ModelManifest) -
     assert "50% of that gave way to the teachers' predictions" in card
     assert "The teachers were teacher-96 (`aaaaaaaaaaaa…`), ours (`bbbbbbbbbbbb…`)." in card
     assert "EmotiEffLib's `mobilenet_7.tflite` (Apache-2.0 upstream; trained on VGGFace2 and AffectNet" in card
-    assert "40% of the faces came from FairFace (Karkkainen and Joo 2021, CC BY 4.0)" in card
+    assert "40% of the faces came from FairFace (Karkkainen and Joo 2021, CC BY 4.0) and morphed FER2013, lab" in card
 
 
 def test_foreign_weights_bring_their_terms(manifest: ModelManifest) -> None:

@@ -131,3 +131,9 @@ class Dataset:
 
     def _columns(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}
+
+
+def square_root_chances(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
+    """(N,) how likely to draw each image, so that a class comes as often as the square root of its frequency."""
+    weights = np.bincount(labels)[labels].astype(np.float64) ** -0.5
+    return np.asarray(weights / weights.sum())

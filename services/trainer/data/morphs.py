@@ -1,7 +1,7 @@
-"""New faces made of known ones, for teachers to label: FER2013 alone has few faces that are afraid or disgusted.
+"""New faces made out of known ones, for teachers to label: FER2013 has few faces that look afraid or disgusted.
 
-Half of them join one face's eyes with another's mouth, a third mix two faces, the others are one face; all are bent a
-little. So a student sees its teachers' answers between and around the faces that they learned from, not only on them.
+Half of them join the eyes of one face to the mouth of another, a third blend two faces, and the rest show one face; all
+are bent a little. So a student learns what its teachers say of new faces, not only of those they were trained on.
 """
 
 from typing import Final
@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from services.trainer.data.dataset import FACE_SIZE_PX, Dataset
+from services.trainer.data.dataset import FACE_SIZE_PX, Dataset, square_root_chances
 from services.trainer.data.faces import WIDE_SIZE_PX, Faces
 
 _JOINED: Final = 1 / 2
-_MIXED: Final = 1 / 3
+_BLENDED: Final = 1 / 3
 _SEAM: Final = (0.45, 0.62)  # of the height: between the eyes and the mouth
 _SEAM_SOFTNESS_PX: Final = 2.0
 _BEND_PX: Final = 1.3  # standard deviation of a control point's move
@@ -22,16 +22,14 @@ _BEND_POINTS: Final = 5  # control points a side
 
 
 def morph_faces(data: Dataset, count: int, seed: int, beside: Faces | None = None) -> Faces:
-    """`count` new faces out of the training split, after those `beside` them.
+    """Make `count` new faces out of the training split, and put them after those of `beside`.
 
-    Rarer classes are drawn more often, so that each comes as the square root of its frequency.
+    Rare classes are drawn more often: each in proportion to the square root of its frequency.
     """
     train = data.split("train")
     train = train.part(~train.not_a_face)
-    chances = np.bincount(train.labels)[train.labels].astype(np.float64) ** -0.5
-    chances /= chances.sum()
     rng = np.random.default_rng(seed)
-    first, second = rng.choice(len(train), (2, count), p=chances)
+    first, second = rng.choice(len(train), (2, count), p=square_root_chances(train.labels))
     pixels = [_wide(_morph(train.pixels[a], train.pixels[b], rng)) for a, b in zip(first, second, strict=True)]
     morphed = Faces(np.stack(pixels), f"morphed {data.name}")
     if beside is None:
@@ -44,7 +42,7 @@ def _morph(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8], rng: np.ran
         one = one[:, ::-1]
     face = _bend(one.astype(np.float32), rng)
     kind = rng.random()
-    if kind < _JOINED + _MIXED:
+    if kind < _JOINED + _BLENDED:
         second = _bend(other.astype(np.float32), rng)
         second = (second - second.mean()) * (face.std() + 1) / (second.std() + 1) + face.mean()
         share = _below_a_seam(rng) if kind < _JOINED else np.float32(rng.uniform(0.2, 0.5))

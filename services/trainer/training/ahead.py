@@ -51,7 +51,7 @@ def made_ahead(batches: TrainingBatches, workers: int) -> Iterator[Batches]:
 class _MadeAhead(keras.utils.PyDataset):  # type: ignore[misc] # Keras ships no types
     """What Keras reads in place of the batches themselves.
 
-    The workers take turns, each has a pipe of its own and answers in order; so the next batch always comes from the next pipe.
+    The workers take turns. Each has its own pipe and answers in order, so the next batch always comes from the next pipe.
     """
 
     def __init__(self, batches: TrainingBatches, pipes: list[Connection]) -> None:
@@ -73,7 +73,7 @@ class _MadeAhead(keras.utils.PyDataset):  # type: ignore[misc] # Keras ships no 
         try:
             wanted = self.epoch * len(self) + index
             if wanted != self._next:
-                self._begin_at(wanted)
+                self._start_over(wanted)
             while self._asked < wanted + _AHEAD * len(self._pipes):
                 self._worker(self._asked).send(divmod(self._asked, len(self)))
                 self._asked += 1
@@ -82,8 +82,8 @@ class _MadeAhead(keras.utils.PyDataset):  # type: ignore[misc] # Keras ships no 
             self.broken = True
             raise
 
-    def _begin_at(self, number: int) -> None:
-        """Keras begins anew, in a resumed run say: what is on its way is of no use."""
+    def _start_over(self, number: int) -> None:
+        """Drop the batches already asked for: Keras reads two to learn their shapes, then starts at the run's own epoch."""
         while self._next < self._asked:
             self._read()
         self._next = self._asked = number
@@ -98,7 +98,7 @@ class _MadeAhead(keras.utils.PyDataset):  # type: ignore[misc] # Keras ships no 
 
 
 def _work(trainer: Connection, batches: TrainingBatches) -> None:
-    """Make the batches that the trainer asks for, until it ends or is killed."""
+    """In a worker: make the batches that the trainer asks for, until it ends or is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the trainer ends its own
     try:
         while True:

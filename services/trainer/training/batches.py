@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from services.trainer.data.dataset import Dataset, Targets
+from services.trainer.data.dataset import Dataset, Targets, square_root_chances
 from services.trainer.data.faces import Faces
 from services.trainer.errors import ConfigError
 from services.trainer.training.augment import mixup, vary
@@ -64,7 +64,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ship
         self._labeled = labeled.pixels
         heads = [config.target] if config.people is None or not train.has_votes else [config.target, config.people]
         self._targets = _targets(labeled, heads, taught.train[kept] if taught else None)
-        self._chances = _chances(labeled.labels) if config.sampling == "sqrt" else None
+        self._chances = square_root_chances(labeled.labels) if config.sampling == "sqrt" else None
         self._unlabeled, self._unlabeled_chances = np.empty((0, 1, 1), np.uint8), None
         if config.unlabeled_share:
             if lessons.faces is None or taught is None:
@@ -74,7 +74,7 @@ class TrainingBatches(keras.utils.PyDataset):  # type: ignore[misc] # Keras ship
             self._unlabeled = lessons.faces.pixels
             self._targets = np.concatenate([self._targets, taught.faces[:, : len(heads)]])
             if self._chances is not None:
-                self._unlabeled_chances = _chances(taught.faces[:, -1].argmax(axis=1))
+                self._unlabeled_chances = square_root_chances(taught.faces[:, -1].argmax(axis=1))
         drawn = np.full(len(labeled), 1 / len(labeled)) if self._chances is None else self._chances
         self.frequencies = np.bincount(labeled.labels, weights=drawn, minlength=len(EMOTIONS)).astype(np.float64)
         self._weights = class_weights(config.loss, self.frequencies)
@@ -131,12 +131,6 @@ def _targets(labeled: Dataset, heads: list[TargetConfig], taught: Targets | None
 def _unlabeled(labeled: int, share: float) -> int:
     """How many unlabeled faces join `labeled` ones to be `share` of all."""
     return round(labeled * share / (1 - share))
-
-
-def _chances(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
-    """How likely each image is drawn so that a class comes as often as the square root of its frequency."""
-    weights = np.bincount(labels)[labels].astype(np.float64) ** -0.5
-    return np.asarray(weights / weights.sum())
 
 
 class FollowEpoch(keras.callbacks.Callback):  # type: ignore[misc] # Keras ships no types

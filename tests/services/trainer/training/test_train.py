@@ -219,6 +219,18 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_epoch(
     assert not (tmp_path / "checkpoint.npz").exists()
 
 
+def test_a_run_that_fails_ends_the_line_of_its_progress_bar(
+    drawn: Dataset, brief: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = OptimizerConfig(name="sgd", learning_rate=1e30, schedule="constant", weight_decay=0, ema=0)
+    with pytest.raises(TrainingDiverged) as failed:
+        train(brief.model_copy(update={"optimizer": wild}), drawn, tmp_path)
+    # `failed` still holds the bar, as the command line does when it prints the error.
+    printed = capsys.readouterr().err
+    assert "epoch 1/3" in printed
+    assert printed.endswith("\n"), failed
+
+
 def test_weights_that_are_no_numbers_after_the_last_batch_are_no_epoch(
     drawn: Dataset, brief: TrainConfig, tmp_path: Path
 ) -> None:

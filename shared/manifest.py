@@ -9,7 +9,15 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from shared.answers import BALANCE_STRENGTH, AnswerName, PriorName, default_answer
 from shared.atomic import write_text
@@ -93,11 +101,28 @@ class Quantization(_Section):
 
 
 class Source(_Section):
-    """Something that a model was made from: teachers, or faces without labels."""
+    """Something that a model was made from: weights that it began with, a teacher, or faces without labels.
+
+    Of weights and teachers, also what those were made from, as far as the run that made them wrote it down; only what
+    is known is written.
+    """
 
     name: str
     sha256: str
-    pretrained: str | None = None  # of a teacher, see Training
+    data: str | None = None  # the labelled faces that it learned from; all of this as in Training
+    pretrained: str | None = None
+    began_with: tuple["Source", ...] = ()
+    teachers: tuple["Source", ...] = ()
+    faces: "Source | None" = None
+
+    @model_serializer(mode="wrap")
+    def _known(self, everything: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in everything(self).items() if value}
+
+
+def unnamed(init_sha256: str | None) -> tuple[Source, ...]:
+    """Weights that a run began with, where only their hashes are known, joined by "+"; see Training."""
+    return tuple(Source(name="another run", sha256=sha256) for sha256 in (init_sha256 or "").split("+") if sha256)
 
 
 class Training(BaseModel):
@@ -117,6 +142,7 @@ class Training(BaseModel):
     device: str = "CPU"
     pretrained: str | None = None
     init_sha256: str | None = None
+    began_with: tuple[Source, ...] = ()  # the same, named, with all that they were made from
     teachers_sha256: tuple[str, ...] = ()
     teachers: tuple[Source, ...] = ()  # the same, named
     faces: Source | None = None  # without labels, which only the teachers labelled

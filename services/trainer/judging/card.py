@@ -213,11 +213,12 @@ def _groups(manifest: ModelManifest) -> list[str]:
 
 def _training(manifest: ModelManifest) -> str:
     training = manifest.training
+    made_from = [provenance.targets(training, provenance.has_votes(manifest)), provenance.ancestors(training)]
     return (
         f"Trained from {provenance.origin(training)} on {training.data}'s training split by this repository's trainer: commit "
         f"`{training.commit}`, seed {training.seed}, {training.epochs} epochs ({training.train_seconds / 3600:.1f} h on "
         f"{training.device}), the weights of epoch {training.best_epoch}, chosen on {_called('validation', manifest)}. "
-        f"Training images repeated in the test splits were removed first. {provenance.targets(training, provenance.has_votes(manifest))} "
+        f"Training images repeated in the test splits were removed first. {' '.join(filter(None, made_from))} "
         f"Data `sha256:{training.data_sha256}`."
     )
 

@@ -1,11 +1,12 @@
 """Where a model comes from, in words for its card: weights, data, teachers, and their terms."""
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from services.trainer.data.dataset import FER2013
 from services.trainer.training.config import TargetConfig, TrainConfig
-from shared.manifest import ModelManifest, Source, Training
+from shared.manifest import ModelManifest, Source, Training, unnamed
 
 # Weights that the trainer can start from, by the hash of their file.
 _KNOWN: Final = {
@@ -20,12 +21,17 @@ _FAIRFACE: Final = "FairFace (Karkkainen and Joo 2021, CC BY 4.0)"
 
 def origin(training: Training) -> str:
     """What the weights were before training."""
-    if training.init_sha256:
-        runs = [f"`sha256:{run}`" for run in training.init_sha256.split("+")]
-        return f"the weights of {'another run' if len(runs) == 1 else 'other runs'} ({', '.join(runs)})"
-    if training.pretrained:
-        return f"the weights of {_known(training.pretrained)}"
-    return "random weights"
+    return _beginning(_began_with(training), training.pretrained)
+
+
+def ancestors(training: Training) -> str:
+    """What the runs were made from whose weights it began with, and those whose weights they began with."""
+    return " ".join(_made_from(source) for source in _lineage(training))
+
+
+def is_ours(training: Training) -> bool:
+    """Whether the weights, and all that they began with, are known to be this trainer's own work on FER2013."""
+    return all(run.data == FER2013 and not run.pretrained for run in _and_lineage(training))
 
 
 def limits(data: str) -> str:
@@ -57,7 +63,7 @@ def targets(training: Training, votes: bool) -> str:
             f"The targets of `labels` were {_target(config.target, votes)}; of `people`, {_target(people, votes)}."
         ]
     if training.teachers_sha256:
-        named = ", ".join(f"{teacher.name} (`{teacher.sha256[:12]}…`)" for teacher in training.teachers)
+        named = ", ".join(_named(teacher) for teacher in training.teachers)
         unnamed = ", ".join(f"`sha256:{sha256}`" for sha256 in training.teachers_sha256)
         parts.append(f"The teachers were {named or unnamed}.")
     if training.faces is not None:
@@ -72,6 +78,7 @@ def targets(training: Training, votes: bool) -> str:
 def terms(manifest: ModelManifest, data: str) -> str:
     """The terms of the weights, and of everything that they were made from."""
     training = manifest.training
+    runs = _and_lineage(training)
     parts = [f"Weights: {_licence(manifest)}."]
     if data == FER2013:
         parts.append(
@@ -80,13 +87,65 @@ def terms(manifest: ModelManifest, data: str) -> str:
         )
     else:
         parts.append(f"The images of {data} are not part of this model; whoever collected them sets their terms.")
-        if training.init_sha256:
-            parts.append("The weights that it began with have terms of their own.")
-    started = {teacher.pretrained for teacher in training.teachers if teacher.pretrained}
+    if len(runs) > 1 and any(run.data != FER2013 for run in runs):
+        parts.append("The weights that it began with have terms of their own.")
+    started = {weights for run in runs for weights in _pretrained(run.teachers)}
     parts += [f"Its teachers began with the weights of {_known(weights)}." for weights in sorted(started)]
-    if training.faces is not None:
-        parts.append(f"Faces without labels: {_faces(training.faces)}; not part of this repository.")
+    unlabelled = dict.fromkeys(_faces(run.faces) for run in runs if run.faces)
+    if unlabelled:
+        whole = [name for name in unlabelled if not any(name in other for other in unlabelled if other != name)]
+        parts.append(f"Faces without labels: {'; '.join(whole)}; not part of this repository.")
     return " ".join(parts)
+
+
+def _began_with(training: Training) -> tuple[Source, ...]:
+    return training.began_with or unnamed(training.init_sha256)
+
+
+def _lineage(training: Training) -> tuple[Source, ...]:
+    """The runs whose weights it began with, theirs, and so on, each once."""
+    found: dict[str, Source] = {}
+    waiting = list(_began_with(training))
+    while waiting:
+        source = waiting.pop(0)
+        found.setdefault(source.sha256, source)
+        waiting += source.began_with
+    return tuple(found.values())
+
+
+def _and_lineage(training: Training) -> tuple[Training | Source, ...]:
+    return (training, *_lineage(training))
+
+
+def _pretrained(sources: Iterable[Source]) -> Iterator[str]:
+    """The foreign weights that these, or what they were made from, began with."""
+    for source in sources:
+        if source.pretrained:
+            yield source.pretrained
+        yield from _pretrained((*source.began_with, *source.teachers))
+
+
+def _beginning(began_with: Sequence[Source], pretrained: str | None) -> str:
+    if began_with:
+        return f"the weights of {_listed([_named(source) for source in began_with])}"
+    return f"the weights of {_known(pretrained)}" if pretrained else "random weights"
+
+
+def _made_from(run: Source) -> str:
+    if run.data is None:
+        return f"What {_named(run)} was made from is not known."
+    beginning = _beginning(run.began_with, run.pretrained)
+    faces = f" and {_faces(run.faces)}" if run.faces else ""
+    taught = f", taught by {_listed([teacher.name for teacher in run.teachers])}" if run.teachers else ""
+    return f"{run.name} itself began with {beginning} and learned from {run.data}{faces}{taught}."
+
+
+def _named(source: Source) -> str:
+    return f"{source.name} (`{source.sha256[:12]}…`)"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _target(target: TargetConfig, votes: bool) -> str:
@@ -104,11 +163,10 @@ def _target(target: TargetConfig, votes: bool) -> str:
 
 def _licence(manifest: ModelManifest) -> str:
     training = manifest.training
-    if training.pretrained:
-        return f"under the terms of those they began with, {_known(training.pretrained)}"
-    if training.data != FER2013:
-        return "this card grants no licence; whoever trained them decides"
-    return manifest.license
+    foreign = [run.pretrained for run in _and_lineage(training) if run.pretrained]
+    if foreign:
+        return f"under the terms of those they began with, {_known(foreign[0])}"
+    return manifest.license if is_ours(training) else "this card grants no licence; whoever trained them decides"
 
 
 def _known(weights: str) -> str:

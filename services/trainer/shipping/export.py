@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from services.trainer.data.dataset import FACE_SIZE_PX, FER2013, SPLITS, Dataset
+from services.trainer.data.dataset import FACE_SIZE_PX, SPLITS, Dataset
 from services.trainer.errors import ExportRefused, WorkdirError
 from services.trainer.judging.calibration import fit_calibration, shares, with_calibration
 from services.trainer.judging.card import model_card
 from services.trainer.judging.evaluate import evaluate, own_rows
 from services.trainer.judging.priors import choose_prior, prior_scores
+from services.trainer.judging.provenance import is_ours
 from services.trainer.shipping.fold import widen_scalars
 from services.trainer.shipping.mirrored import with_mirror_images
 from services.trainer.training.config import TrainConfig
@@ -64,7 +65,8 @@ def export(
     ONNX Runtime's probabilities differ from Keras's by more than 1e-4 on 256 validation images, WorkdirError when the
     run has no model or was trained on other data.
     """
-    home, run = Workdir(workdir), _run_on(workdir, data)
+    home = _run_on(workdir, data)
+    training = _training(home)
     trained = with_mirror_images(home.load_best()) if mirror else home.load_best()
     calibrated, answers = _calibrated(trained, data)
     with atomic_directory(directory) as new:
@@ -81,9 +83,9 @@ def export(
             opset=OPSET,
             ir_version=IR_VERSION,
             parameters=calibrated.count_params(),
-            training=_training(home),
+            training=training,
             metrics={},
-            license="other" if run.get("pretrained") or data.name != FER2013 else WEIGHTS_LICENSE,
+            license=WEIGHTS_LICENSE if is_ours(training) else "other",
         )
         manifest.save(new)
         predict = open_predictor(new)
@@ -94,13 +96,14 @@ def export(
     return Exported(directory, difference, manifest, priors)
 
 
-def _run_on(workdir: Path, data: Dataset) -> dict[str, Any]:
-    run = Workdir(workdir).read_run()
+def _run_on(workdir: Path, data: Dataset) -> Workdir:
+    home = Workdir(workdir)
+    run = home.read_run()
     if run["data_sha256"] != data.sha256:
         raise WorkdirError(
             f"{workdir} was trained on other data ({run['data_sha256'][:12]}… instead of {data.sha256[:12]}…)."
         )
-    return run
+    return home
 
 
 def measured(manifest: ModelManifest, predict: Predict, data: Dataset) -> tuple[ModelManifest, dict[float, Scores]]:

@@ -60,7 +60,7 @@ def prune(workdir: Path, data: Dataset, keep: float, epochs: int, out: Path, qui
     just_cut = _accuracy(narrow, validation)
     tuning = _fine_tuning(config, keep, epochs)
     init = _begun(home, narrow, keep, out)
-    train(tuning, data, out, Start(init=(init,)), quiet)
+    train(tuning, data, out, Start(init=(init,), init_runs=(workdir,)), quiet)
     tuned = Workdir(out).load_best()
     return Pruned(
         (_accuracy(whole, validation), just_cut, _accuracy(tuned, validation)),

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from services.trainer.data.dataset import FACE_SIZE_PX, Dataset, Targets
 from services.trainer.data.faces import Faces
 from services.trainer.errors import DataError
+from services.trainer.training.ancestry import source_of
 from services.trainer.training.predictors import HEADS, Answers, Predict, for_head, open_predictor
-from services.trainer.training.workdir import Workdir
 from shared.atomic import atomic_file
-from shared.manifest import MANIFEST_FILE, MODEL_FILE, load_manifest, sha256_of
+from shared.manifest import Source
 from shared.pipeline.preprocess import mirror_image
 
 # Scale, shift (share of the side) and whether it is mirrored, of each view that teachers look at.
@@ -36,13 +36,12 @@ class Taught:
     faces: Targets
     data_sha256: str
     faces_sha256: str  # empty without such faces
-    teachers: tuple[dict[str, str], ...]  # name, sha256 and perhaps pretrained of each
+    teachers: tuple[Source, ...]
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        told = json.dumps(
-            {"data_sha256": self.data_sha256, "faces_sha256": self.faces_sha256, "teachers": self.teachers}
-        )
+        teachers = [teacher.model_dump() for teacher in self.teachers]
+        told = json.dumps({"data_sha256": self.data_sha256, "faces_sha256": self.faces_sha256, "teachers": teachers})
         with atomic_file(path) as beside, beside.open("wb") as file:
             half = {"train": self.train.astype(np.float16), "faces": self.faces.astype(np.float16)}
             np.savez_compressed(file, allow_pickle=False, about=np.array(told), **half)
@@ -54,6 +53,7 @@ class Taught:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 about: dict[str, Any] = json.loads(str(stored["about"]))
                 train, other = (stored[name].astype(np.float32) for name in ("train", "faces"))
+                teachers = tuple(Source.model_validate(teacher) for teacher in about["teachers"])
         except FileNotFoundError as error:
             raise DataError(f"There is no file {path}. Make it with `python -m services.trainer teach`.") from error
         except Exception as error:  # numpy and zlib raise whatever the damage leads them to
@@ -64,7 +64,7 @@ class Taught:
         ):
             if theirs != ours:
                 raise DataError(f"{path} was made for other {what}. Run `teach` with the ones you train on.")
-        return cls(train, other, about["data_sha256"], about["faces_sha256"], tuple(about["teachers"]))
+        return cls(train, other, about["data_sha256"], about["faces_sha256"], teachers)
 
 
 def teach(
@@ -78,34 +78,18 @@ def teach(
     A teacher with one answer gives it to both. Raises ModelError or WorkdirError when one holds no model.
     """
     readers = [open_predictor(teacher) for teacher in teachers]
-    known = [_about(teacher) for teacher in teachers]
+    known = tuple(source_of(teacher) for teacher in teachers)
     train = data.split("train").pixels
     said_train = _said(readers, train, progress)
     wide = faces.pixels if faces else np.empty((0, FACE_SIZE_PX, FACE_SIZE_PX), np.uint8)
     said_faces = _said(readers, wide, progress)
-    return Taught(said_train, said_faces, data.sha256, faces.sha256 if faces else "", tuple(known))
+    return Taught(said_train, said_faces, data.sha256, faces.sha256 if faces else "", known)
 
 
 def together(teachers: Sequence[Path], faces: npt.NDArray[np.uint8]) -> Answers:
     """The mean of what `teachers` say of `faces`, (N, 48, 48), as `teach` takes it."""
     said = _said([open_predictor(teacher) for teacher in teachers], faces, iter)
     return {name: said[:, number] for number, name in enumerate(HEADS)}
-
-
-def _about(teacher: Path) -> dict[str, str]:
-    """What a card says of a teacher; `pretrained` where it began with foreign weights."""
-    about = {"name": teacher.resolve().name, "sha256": teacher_sha256(teacher)}
-    if (teacher / MANIFEST_FILE).exists():
-        pretrained = load_manifest(teacher).training.pretrained
-    else:
-        pretrained = Workdir(teacher).read_run().get("pretrained")
-    return about | ({"pretrained": pretrained} if pretrained else {})
-
-
-def teacher_sha256(teacher: Path) -> str:
-    """Identifies a teacher, wherever it is stored: the hash of its ONNX file or of its best weights."""
-    model = teacher / MODEL_FILE if (teacher / MANIFEST_FILE).exists() else Workdir(teacher).best_model()
-    return sha256_of(model)
 
 
 def _said(

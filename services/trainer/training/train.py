@@ -12,6 +12,7 @@ from services.trainer.data.faces import Faces
 from services.trainer.errors import ConfigError
 from services.trainer.training import mobilenet_v1
 from services.trainer.training.ahead import made_ahead
+from services.trainer.training.ancestry import source_of
 from services.trainer.training.batches import Batches, FollowEpoch, Lessons, TrainingBatches
 from services.trainer.training.callbacks import EpochEnd, Progress, StopOnNaN, computing_in
 from services.trainer.training.config import OptimizerConfig, TrainConfig
@@ -33,13 +34,15 @@ class Start:
     """What a run starts from besides configuration and data.
 
     Weights: `pretrained` for a network of keras.applications ("imagenet" or a file) or for mobilenet-v1 (a .tflite),
-    `init` a trained .keras or a model directory, or one for each branch. `taught` is what teachers say, `faces` are unlabeled faces that only they know.
+    `init` a trained .keras or a model directory, or one for each branch. `taught` is what teachers say, `faces` are
+    unlabeled faces that only they know. `init_runs` made `init`, where that is no run's best model itself.
     """
 
     pretrained: str | None = "imagenet"
     init: tuple[Path, ...] = ()
     taught: Taught | None = None
     faces: Faces | None = None
+    init_runs: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,8 @@ def _train(config: TrainConfig, data: Dataset, workdir: Path, start: Start, batc
     if start.init:
         initialize(model, start.init, data.split("train").pixels)
     teachers = start.taught.teachers if start.taught else ()
-    init = sources_sha256(start.init)
-    home.claim(config, data, Origin(pretrained, init, teachers, start.faces))
+    began_with = tuple(source_of(path) for path in start.init_runs or start.init)
+    home.claim(config, data, Origin(pretrained, sources_sha256(start.init), began_with, teachers, start.faces))
     write_text(home.path / "summary.txt", _summary(model))
     write_text(home.path / "architecture.json", model.to_json(indent=1) + "\n")
     history: History = home.read_checkpoint_history()

@@ -30,6 +30,7 @@ from services.trainer.errors import WorkdirError
 from services.trainer.training.config import TrainConfig
 from services.trainer.training.devices import devices_of_kind
 from shared.atomic import atomic_file, write_text
+from shared.manifest import Source
 
 T = TypeVar("T")
 History = list[dict[str, float]]
@@ -41,8 +42,16 @@ class Origin:
 
     pretrained: str | None = None
     init_sha256: str | None = None
-    teachers: tuple[dict[str, str], ...] = ()  # name, sha256 and perhaps pretrained of each
+    began_with: tuple[Source, ...] = ()  # the same, named, with what they were made from
+    teachers: tuple[Source, ...] = ()
     faces: Faces | None = None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a card tells of it; a run is the same one without."""
+        faces = {"name": self.faces.name, "sha256": self.faces.sha256} if self.faces else None
+        named = {"began_with": self.began_with, "teachers": self.teachers}
+        return {name: [source.model_dump() for source in sources] for name, sources in named.items()} | {"faces": faces}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +78,21 @@ class Workdir:
             "data_sha256": data.sha256,
             "pretrained": origin.pretrained,
             "init_sha256": origin.init_sha256,
-            "teachers_sha256": [teacher["sha256"] for teacher in origin.teachers],
+            "teachers_sha256": [teacher.sha256 for teacher in origin.teachers],
         }
+        about = {"data": data.name} | origin.about
         if (self.path / "run.json").exists():
             self._refuse_another(ours)
+            run = self.read_run()
+            self._write_run(run | {name: told for name, told in about.items() if name not in run})  # new to an old run
             return
         leftovers = [path.name for path in (self.checkpoint, self.tensorboard) if path.exists()]
         if leftovers:
             raise WorkdirError(f"{self.path} holds the {leftovers[0]} of an unknown run. Choose another --workdir.")
-        faces = {"name": origin.faces.name, "sha256": origin.faces.sha256} if origin.faces else None
-        about = {"data": data.name, "teachers": origin.teachers, "faces": faces}
-        write_text(self.path / "run.json", json.dumps(ours | about | _provenance(), indent=2) + "\n")
+        self._write_run(ours | about | _provenance())
+
+    def _write_run(self, run: dict[str, Any]) -> None:
+        write_text(self.path / "run.json", json.dumps(run, indent=2) + "\n")
 
     def _refuse_another(self, ours: dict[str, Any]) -> None:
         theirs = _with_defaults(self.read_run())

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from services.trainer.judging.card import model_card
+from services.trainer.judging.provenance import is_ours
 from services.trainer.training.config import TargetConfig
 from shared.manifest import Answer, DefaultPrior, ModelManifest, Source, load_manifest
 from tests.conftest import ROOT, SHIPPED_MODEL
@@ -56,6 +57,38 @@ def test_foreign_weights_bring_their_terms(manifest: ModelManifest) -> None:
     assert "Trained from the weights of keras.applications" in card
     assert "Weights: under the terms of those they began with, keras.applications" in card
     assert "Weights: Apache-2.0." in model_card(manifest)
+
+
+def test_the_whole_line_of_runs_is_told(manifest: ModelManifest) -> None:
+    teacher = Source(name="teacher-96", sha256="a" * 64, data="FER2013", pretrained=TFLITE)
+    first = Source(name="first", sha256="1" * 64, data="FER2013", faces=Source(name="fairface", sha256="c" * 64))
+    taught = Source(name="taught", sha256="2" * 64, data="FER2013", began_with=(first,), teachers=(teacher, teacher))
+    card = model_card(trained(manifest, init_sha256="2" * 64, began_with=(taught,)))
+    assert "Trained from the weights of taught (`222222222222…`) on FER2013" in card
+    assert "taught itself began with the weights of first (`111111111111…`) and learned from FER2013, taught by" in card
+    assert "first itself began with random weights and learned from FER2013 and FairFace (Karkkainen" in card
+    terms = card.partition("## Terms")[2]
+    assert "Weights: Apache-2.0." in terms
+    assert "Its teachers began with the weights of EmotiEffLib's" in terms
+    assert "Faces without labels: FairFace" in terms
+
+
+@pytest.mark.parametrize(
+    ("ancestor", "terms"),
+    [
+        ({"data": "FER2013", "pretrained": "imagenet"}, "under the terms of those they began with, keras.applications"),
+        ({"data": "mine"}, "this card grants no licence"),
+        ({}, "this card grants no licence"),
+    ],
+)
+def test_terms_of_ancestors_bind(manifest: ModelManifest, ancestor: dict[str, str], terms: str) -> None:
+    """However far back: a run may hide foreign weights, or faces of somebody's own, behind a run on FER2013."""
+    first = Source.model_validate({"name": "first", "sha256": "1" * 64} | ancestor)
+    between = Source(name="between", sha256="2" * 64, data="FER2013", began_with=(first,))
+    own = trained(manifest, init_sha256="2" * 64, began_with=(between,))
+    assert f"Weights: {terms}" in model_card(own)
+    assert not is_ours(own.training)
+    assert ("What first (`111111111111…`) was made from is not known." in model_card(own)) == (not ancestor)
 
 
 def test_data_of_one_s_own_is_called_by_its_name(manifest: ModelManifest) -> None:

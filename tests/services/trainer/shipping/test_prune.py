@@ -10,6 +10,7 @@ import pytest
 from services.trainer.data.dataset import Dataset
 from services.trainer.errors import ConfigError, WorkdirError
 from services.trainer.shipping.prune import _copy_kept_channels, prune
+from services.trainer.training.ancestry import source_of
 from services.trainer.training.config import TrainConfig
 from services.trainer.training.networks import build, inner_width
 from services.trainer.training.predictors import keras_predictor
@@ -38,8 +39,9 @@ def test_a_pruned_run_is_smaller_and_a_run_like_any_other(run: Path, drawn: Data
     done = prune(run, drawn, keep=0.5, epochs=1, out=run.parent / "pruned", quiet=True)
     assert done.parameters[1] < 0.65 * done.parameters[0]
     assert done.comparison.size_ratio < 0.7
-    config = Workdir(run.parent / "pruned").read_run()["config"]
-    assert (config["network"], config["epochs"]) == ("mien-small:0.5", 1)
+    pruned = Workdir(run.parent / "pruned").read_run()
+    assert (pruned["config"]["network"], pruned["config"]["epochs"]) == ("mien-small:0.5", 1)
+    assert pruned["began_with"] == [source_of(run).model_dump()]
     again = prune(run, drawn, keep=0.5, epochs=1, out=run.parent / "pruned", quiet=True)
     assert again.accuracy == done.accuracy
     with pytest.raises(WorkdirError, match="pruned from another model"):

@@ -15,6 +15,7 @@ from services.trainer.training.predictors import open_predictor
 from services.trainer.training.teachers import Taught, teach, together
 from services.trainer.training.train import Start, train
 from services.trainer.training.workdir import Workdir
+from shared.manifest import Source
 
 SAD_OR_ANGRY = np.array([0.4, 0, 0, 0, 0, 0.6, 0], np.float32)
 
@@ -40,7 +41,7 @@ def told(data: Dataset, faces: Faces | None = None, answer: np.ndarray = SAD_OR_
     """Teachers that say the same of every face."""
     counts = (len(data.split("train")), len(faces.pixels) if faces else 0)
     said = [np.tile(answer, (count, 2, 1)) for count in counts]
-    return Taught(said[0], said[1], data.sha256, faces.sha256 if faces else "", ({"name": "t", "sha256": "0" * 64},))
+    return Taught(said[0], said[1], data.sha256, faces.sha256 if faces else "", (Source(name="t", sha256="0" * 64),))
 
 
 def test_teachers_say_the_mean_over_views_of_a_face_and_their_mirror_images(
@@ -65,7 +66,9 @@ def test_teachers_are_heard_on_other_faces_as_they_teach(drawn: Dataset, teacher
 
 def test_what_teachers_say_is_kept_for_these_faces_only(drawn: Dataset, strangers: Faces, tmp_path: Path) -> None:
     told(drawn, strangers).save(tmp_path / "taught.npz")
-    assert np.allclose(Taught.load(tmp_path / "taught.npz", drawn, strangers).faces[0, 0], SAD_OR_ANGRY, atol=1e-3)
+    kept = Taught.load(tmp_path / "taught.npz", drawn, strangers)
+    assert np.allclose(kept.faces[0, 0], SAD_OR_ANGRY, atol=1e-3)
+    assert kept.teachers == told(drawn).teachers
     with pytest.raises(DataError, match="other unlabeled faces"):
         Taught.load(tmp_path / "taught.npz", drawn, None)
     with pytest.raises(DataError, match="other data file"):
@@ -124,7 +127,7 @@ def test_a_run_remembers_its_teachers(drawn: Dataset, pupil: TrainConfig, tmp_pa
     train(pupil, drawn, tmp_path / "run", Start(taught=told(drawn)), quiet=True)
     run = Workdir(tmp_path / "run").read_run()
     assert run["teachers"] == [{"name": "t", "sha256": "0" * 64}]
-    others = replace(told(drawn), teachers=({"name": "t", "sha256": "1" * 64},))
+    others = replace(told(drawn), teachers=(Source(name="t", sha256="1" * 64),))
     with pytest.raises(WorkdirError, match="teachers_sha256"):
         train(pupil, drawn, tmp_path / "run", Start(taught=others), quiet=True)
 

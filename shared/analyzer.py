@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +14,10 @@ from shared.choices import Probabilities
 from shared.manifest import ModelManifest
 from shared.pictures import GreyImage, ImageLimits
 from shared.pipeline.classify import FaceClassifier
-from shared.pipeline.crop import crop, crop_upright, square_around
+from shared.pipeline.crop import crop, crop_turned, square_around, turn_back
 from shared.pipeline.decode import Picture, decode
 from shared.pipeline.detect import Detection, Detector, min_face_share
 from shared.pipeline.preprocess import to_face, to_input, whole_as_face
-
-# Below this, turning a face upright spoils as many answers as it saves (docs/adr/0007).
-UPRIGHT_ABOVE_DEG: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +28,6 @@ class Analyzer:
     classifier: FaceClassifier
     detector: Detector
     limits: ImageLimits
-    upright_above_deg: float = UPRIGHT_ABOVE_DEG  # faces turned further are turned upright before they are read
 
     def analyze(self, data: bytes, options: Options, reserve: Callable[[int], None] = lambda _: None) -> Analysis:
         """Faces in one encoded image, largest first, each with seven probabilities. `reserve` is that of `decode`.
@@ -84,11 +79,10 @@ class Analyzer:
         if detection is None:
             return whole_as_face(picture.pixels, size_px)
         geometry = self.manifest.crop[self.detector.name]
-        roll = detection.roll_deg
-        if roll is not None and abs(roll) > self.upright_above_deg:
-            return to_face(crop_upright(picture.pixels, detection.box, geometry, roll), size_px)
-        square = square_around(detection.box, geometry)
-        return to_face(crop(picture.pixels, square), size_px)
+        turn_deg = turn_back(detection.roll_deg or 0.0)
+        if turn_deg:
+            return to_face(crop_turned(picture.pixels, detection.box, geometry, turn_deg), size_px)
+        return to_face(crop(picture.pixels, square_around(detection.box, geometry)), size_px)
 
     def _classify(self, crops: Sequence[GreyImage], options: Options) -> Probabilities:
         size_px = self.manifest.input.size_px

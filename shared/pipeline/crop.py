@@ -11,6 +11,8 @@ from shared.boxes import Box, CropGeometry
 from shared.pictures import BgrImage, GreyImage
 
 MID_GREY: Final = 128
+_AS_IT_IS_DEG: Final = 5.0
+_UPRIGHT_DEG: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,20 @@ def crop(image: BgrImage | GreyImage, square: Square) -> BgrImage | GreyImage:
     return np.asarray(cv2.copyMakeBorder(inside, above, below, before, after, cv2.BORDER_REPLICATE), np.uint8)
 
 
-def crop_upright(
-    image: BgrImage | GreyImage, box: Box, geometry: CropGeometry, roll_deg: float
-) -> BgrImage | GreyImage:
-    """The square of FER2013's framing, (side, side[, 3]) uint8, turned so that a head turned by `roll_deg` is upright."""
+def turn_back(roll_deg: float) -> float:
+    """By how much a face turned by `roll_deg` is turned back before it is read, in degrees (docs/adr/0007).
+
+    Not at all up to 5 degrees, wholly from 15, and in proportion between: with a single limit, a small change near it
+    would turn the whole crop.
+    """
+    share = (abs(roll_deg) - _AS_IT_IS_DEG) / (_UPRIGHT_DEG - _AS_IT_IS_DEG)
+    return math.copysign(min(abs(roll_deg), _UPRIGHT_DEG * max(share, 0.0)), roll_deg)
+
+
+def crop_turned(image: BgrImage | GreyImage, box: Box, geometry: CropGeometry, turn_deg: float) -> BgrImage | GreyImage:
+    """The square of FER2013's framing, (side, side[, 3]) uint8, in which a head turned by `turn_deg` is upright."""
     side = _side(box, geometry)
-    cosine, sine = math.cos(math.radians(roll_deg)), math.sin(math.radians(roll_deg))
+    cosine, sine = math.cos(math.radians(turn_deg)), math.sin(math.radians(turn_deg))
     turn = np.array([[cosine, -sine], [sine, cosine]])  # of the square's pixels into the image
     offset = np.array([0.5 - geometry.x - geometry.width / 2, 0.5 - geometry.y - geometry.height / 2]) * side
     middle = np.array([box.x + box.width / 2, box.y + box.height / 2]) + turn @ offset

@@ -1,7 +1,9 @@
 """The whole way in one call, with the shipped model."""
 
+import math
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +14,7 @@ from shared.boxes import Box, Landmarks
 from shared.manifest import load_manifest
 from shared.pictures import BgrImage, ImageLimits
 from shared.pipeline.classify import open_classifier
-from shared.pipeline.decode import decode
+from shared.pipeline.decode import Picture, decode
 from shared.pipeline.detect import Detection, HaarDetector
 from tests.conftest import SCENE_FACE, SHIPPED_MODEL, overlap, shipped_golden
 
@@ -56,6 +58,27 @@ def test_landmarks_are_pixels_of_the_displayed_image_and_tell_the_roll(encode: E
     (face,) = analyzer(finder).analyze(large, Options()).faces
     assert face.landmarks == tuple((2 * x, 2 * y) for x, y in points)
     assert face.roll_deg == pytest.approx(45)
+
+
+def test_a_head_turned_a_little_is_read_much_as_the_upright_one(scene: Image.Image) -> None:
+    pixels = np.asarray(cv2.cvtColor(np.asarray(scene), cv2.COLOR_RGB2BGR), np.uint8)
+    x, y, right, bottom = SCENE_FACE
+    nose = ((x + right) / 2, (y + bottom) / 2)
+    turn = cv2.getRotationMatrix2D((nose[0] - 0.5, nose[1] - 0.5), -12, 1)  # clockwise
+    turned = np.asarray(cv2.warpAffine(pixels, turn, (640, 480), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+    def face_read(picture: np.ndarray, roll_deg: float) -> np.ndarray:
+        along, down = 20 * math.cos(math.radians(roll_deg)), 20 * math.sin(math.radians(roll_deg))
+        eyes = (nose[0] - along, nose[1] - down), (nose[0] + along, nose[1] + down)
+        points = (*eyes, nose, nose, nose)
+        finder = FakeDetector(Box(x, y, right - x, bottom - y), landmarks=points)
+        (face,) = analyzer(finder).read(Picture(picture, 640, 480), Options()).faces
+        assert face.crop is not None
+        return face.crop.astype(int)
+
+    upright = face_read(pixels, 0)
+    as_it_is = np.abs(face_read(turned, 0) - upright).mean()
+    assert np.abs(face_read(turned, 12) - upright).mean() < 0.4 * as_it_is
 
 
 def test_min_face_is_a_share_of_the_shorter_side_however_it_was_given(jpeg: bytes) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from shared.boxes import Box, CropGeometry
-from shared.pipeline.crop import Square, crop, crop_upright, square_around, square_over
+from shared.pipeline.crop import Square, crop, crop_turned, square_around, square_over, turn_back
 
 YUNET = CropGeometry(x=0.09, y=0.0, width=0.81, height=1.03)
 
@@ -73,5 +73,19 @@ def test_a_turned_face_is_cut_as_the_upright_one_is(turn_deg: float) -> None:
     turn = cv2.getRotationMatrix2D((149.5, 139.5), -turn_deg, 1)  # about the middle of the box; clockwise
     turned = np.asarray(cv2.warpAffine(picture, turn, (300, 300), borderMode=cv2.BORDER_REPLICATE), np.uint8)
     upright = crop(picture, square_around(box, geometry)).astype(int)
-    difference = np.abs(crop_upright(turned, box, geometry, turn_deg).astype(int) - upright)
+    difference = np.abs(crop_turned(turned, box, geometry, turn_deg).astype(int) - upright)
     assert difference.mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("roll_deg", "turned"), [(0, 0), (5, 0), (-5, 0), (10, 7.5), (-10, -7.5), (15, 15), (-40, -40), (180, 180)]
+)
+def test_a_head_is_turned_back_the_more_the_further_it_is_turned(roll_deg: float, turned: float) -> None:
+    assert turn_back(roll_deg) == pytest.approx(turned)
+
+
+def test_a_little_more_turn_is_read_a_little_differently() -> None:
+    rolls = np.arange(-180, 180, 0.1)
+    steps = np.diff([turn_back(roll) for roll in rolls])
+    assert steps.min() >= 0
+    assert steps.max() < 0.2

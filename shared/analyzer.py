@@ -14,7 +14,7 @@ from shared.choices import Probabilities
 from shared.manifest import ModelManifest
 from shared.pictures import GreyImage, ImageLimits
 from shared.pipeline.classify import FaceClassifier
-from shared.pipeline.crop import crop, crop_turned, square_around, turn_back
+from shared.pipeline.crop import cut_face
 from shared.pipeline.decode import Picture, decode
 from shared.pipeline.detect import Detection, Detector, min_face_share
 from shared.pipeline.preprocess import to_face, to_input, whole_as_face
@@ -79,10 +79,7 @@ class Analyzer:
         if detection is None:
             return whole_as_face(picture.pixels, size_px)
         geometry = self.manifest.crop[self.detector.name]
-        turn_deg = turn_back(detection.roll_deg or 0.0)
-        if turn_deg:
-            return to_face(crop_turned(picture.pixels, detection.box, geometry, turn_deg), size_px)
-        return to_face(crop(picture.pixels, square_around(detection.box, geometry)), size_px)
+        return to_face(cut_face(picture.pixels, detection.box, detection.roll_deg, geometry), size_px)
 
     def _classify(self, crops: Sequence[GreyImage], options: Options) -> Probabilities:
         size_px = self.manifest.input.size_px

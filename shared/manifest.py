@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
@@ -117,12 +117,14 @@ class Source(_Section):
 
     @model_serializer(mode="wrap")
     def _known(self, everything: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in everything(self).items() if value}
+        required = ("name", "sha256")
+        return {name: value for name, value in everything(self).items() if value or name in required}
 
 
-def unnamed(init_sha256: str | None) -> tuple[Source, ...]:
-    """Weights that a run began with, where only their hashes are known, joined by "+"; see Training."""
-    return tuple(Source(name="another run", sha256=sha256) for sha256 in (init_sha256 or "").split("+") if sha256)
+def beginnings(named: Sequence[Source], init_sha256: str | None) -> tuple[Source, ...]:
+    """The models whose weights a run began with. Older trainers wrote no more of them than their hashes, joined by "+"."""
+    unnamed = (Source(name="an unnamed run", sha256=sha256) for sha256 in (init_sha256 or "").split("+") if sha256)
+    return tuple(named) or tuple(unnamed)
 
 
 class Training(BaseModel):
@@ -142,7 +144,7 @@ class Training(BaseModel):
     device: str = "CPU"
     pretrained: str | None = None
     init_sha256: str | None = None
-    began_with: tuple[Source, ...] = ()  # the same, named, with all that they were made from
+    began_with: tuple[Source, ...] = ()  # the runs they came from; of a pruned run, the whole one
     teachers_sha256: tuple[str, ...] = ()
     teachers: tuple[Source, ...] = ()  # the same, named
     faces: Source | None = None  # without labels, which only the teachers labelled

@@ -65,6 +65,21 @@ def turn_back(roll_deg: float) -> float:
     return math.copysign(min(abs(roll_deg), _UPRIGHT_DEG * max(share, 0.0)), roll_deg)
 
 
+def cut_face(
+    image: BgrImage | GreyImage, box: Box, roll_deg: float | None, geometry: CropGeometry, margin: float = 0.0
+) -> BgrImage | GreyImage:
+    """The face of a detector's `box`, (side, side[, 3]) uint8, framed as FER2013 frames it and turned back by `turn_back`.
+
+    `margin`, in shares of that frame's side, is added on each side.
+    """
+    whole = 1 + 2 * margin
+    wide = CropGeometry(
+        (geometry.x + margin) / whole, (geometry.y + margin) / whole, geometry.width / whole, geometry.height / whole
+    )
+    turn_deg = turn_back(roll_deg or 0.0)
+    return crop_turned(image, box, wide, turn_deg) if turn_deg else crop(image, square_around(box, wide))
+
+
 def crop_turned(image: BgrImage | GreyImage, box: Box, geometry: CropGeometry, turn_deg: float) -> BgrImage | GreyImage:
     """The square of FER2013's framing, (side, side[, 3]) uint8, in which a head turned by `turn_deg` is upright."""
     side = _side(box, geometry)

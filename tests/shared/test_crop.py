@@ -84,7 +84,7 @@ def test_a_head_is_turned_back_the_more_the_further_it_is_turned(roll_deg: float
     assert turn_back(roll_deg) == pytest.approx(turned)
 
 
-def test_a_little_more_turn_is_read_a_little_differently() -> None:
+def test_turning_back_never_jumps() -> None:
     rolls = np.arange(-180, 180, 0.1)
     steps = np.diff([turn_back(roll) for roll in rolls])
     assert steps.min() >= 0

@@ -76,7 +76,10 @@ def _run_faces(options: argparse.Namespace) -> None:
     from services.trainer.data.faces import collect_faces
 
     faces, found = collect_faces(
-        options.archive, _finder(options), options.name or options.archive.stem, lambda data: tqdm(data, unit="photo")
+        options.archive,
+        _finder(options),
+        options.name or options.archive.resolve().stem,
+        lambda data: tqdm(data, unit="photo"),
     )
     faces.save(options.out)
     print(

@@ -32,6 +32,7 @@ def _run_export(options: argparse.Namespace) -> None:
     load_backend()
     from services.trainer.data.dataset import Dataset
     from services.trainer.data.geometry import read_geometry
+    from services.trainer.judging.provenance import ancestors
     from services.trainer.judging.tables import score_table
     from services.trainer.shipping.export import export
     from shared.emotions import EMOTIONS
@@ -49,6 +50,8 @@ def _run_export(options: argparse.Namespace) -> None:
             f"prior {f'balanced, strength {strength:g}' if strength else 'natural'}: accuracy {scores.accuracy:.4f}, mean recall {scores.mean_recall:.4f}, mean of both "
             f"{(scores.accuracy + scores.mean_recall) / 2:.4f} on the validation split's consensus"
         )
+    if began := ancestors(done.manifest.training):
+        print(began)
     print(f"default answer {done.manifest.default_answer}, default prior {done.manifest.default_prior.kind}")
     print(f"written: {options.out} (serve it with MIEN_MODEL={options.out})")
 

@@ -15,18 +15,20 @@ import pandas as pd
 
 from services.trainer.data.dataset import FACE_SIZE_PX, SPLITS, VOTE_COLUMNS, Split
 from services.trainer.errors import DataError
+from shared.analysis import Options
 from shared.boxes import CropGeometry
 from shared.emotions import EMOTIONS
 from shared.errors import ImageError
 from shared.pictures import GreyImage, ImageLimits
-from shared.pipeline.crop import Square, crop, square_around
+from shared.pipeline.crop import cut_face
 from shared.pipeline.decode import Picture, decode
-from shared.pipeline.detect import Detector
+from shared.pipeline.detect import Detector, min_face_share
 from shared.pipeline.preprocess import to_face, whole_as_face
 
 # FER2013 numbers its classes in this order, which differs from the model's: map by name, never by number.
 CSV_EMOTIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 CSV_USAGES: Final[dict[str, Split]] = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
+_SERVED: Final = Options()  # as the service looks for faces unless it is asked otherwise
 VALIDATION_SHARE: Final = 0.1  # of the training images, where a source has no validation split
 _TEXTS: Final = (".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".html", ".log")
 _OPENERS: Final[dict[str, Callable[..., IO[str]]]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
@@ -90,20 +92,18 @@ class FaceFinder:
 
     detector: Detector
     geometry: CropGeometry
-    min_confidence: float = 0.6
 
     def face(self, picture: Picture, size_px: int = FACE_SIZE_PX) -> GreyImage | None:
         """The largest face (size_px, size_px) uint8, or None where there is none.
 
         48 pixels are framed as FER2013 frames them; more show its surroundings at the same scale.
         """
-        found = self.detector.detect(picture.pixels, self.min_confidence)
+        smallest = min_face_share(_SERVED.min_face, picture.width, picture.height)
+        found = self.detector.detect(picture.pixels, _SERVED.min_confidence, smallest)
         if not found:
             return None
-        square = square_around(found[0].box, self.geometry)
-        margin = round(square.side * (size_px / FACE_SIZE_PX - 1) / 2)
-        wide = Square(square.x - margin, square.y - margin, square.side + 2 * margin)
-        return to_face(crop(picture.pixels, wide), size_px)
+        margin = (size_px / FACE_SIZE_PX - 1) / 2
+        return to_face(cut_face(picture.pixels, found[0].box, found[0].roll_deg, self.geometry, margin), size_px)
 
 
 def read_folders(root: Path, finder: FaceFinder | None = None) -> Iterator[Sample]:

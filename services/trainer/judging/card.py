@@ -68,7 +68,7 @@ def model_card(manifest: ModelManifest) -> str:
         *_steadiness(manifest),
         *_groups(manifest),
         *_section("How it was made", _training(manifest), _temperatures(manifest)),
-        *_section("Terms", provenance.terms(manifest, name)),
+        *_section("Terms", provenance.terms(manifest)),
     ]
     return "\n".join(lines).rstrip("\n") + "\n"
 
@@ -96,7 +96,7 @@ def _front_matter(manifest: ModelManifest) -> list[str]:
     name = manifest.training.data
     lines = [
         "---",
-        f"license: {manifest.license.lower()}",
+        f"license: {provenance.licence_id(manifest)}",
         "library_name: onnx",
         "pipeline_tag: image-classification",
         f"tags: [facial-expression-recognition, emotion, {'fer2013, ' * (name == FER2013)}onnxruntime]",

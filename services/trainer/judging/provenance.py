@@ -6,7 +6,7 @@ from typing import Final
 
 from services.trainer.data.dataset import FER2013
 from services.trainer.training.config import TargetConfig, TrainConfig
-from shared.manifest import ModelManifest, Source, Training, unnamed
+from shared.manifest import ModelManifest, Source, Training, beginnings
 
 # Weights that the trainer can start from, by the hash of their file.
 _KNOWN: Final = {
@@ -21,17 +21,27 @@ _FAIRFACE: Final = "FairFace (Karkkainen and Joo 2021, CC BY 4.0)"
 
 def origin(training: Training) -> str:
     """What the weights were before training."""
-    return _beginning(_began_with(training), training.pretrained)
+    return _beginning(beginnings(training.began_with, training.init_sha256), training.pretrained)
 
 
 def ancestors(training: Training) -> str:
-    """What the runs were made from whose weights it began with, and those whose weights they began with."""
-    return " ".join(_made_from(source) for source in _lineage(training))
+    """How each run before this one was made, the nearest first."""
+    lineage = _lineage(training)
+    told = [_made_from(run) for run in lineage if run.data is not None]
+    unknown = [_named(run) for run in lineage if run.data is None]
+    if unknown:
+        told.append(f"What {_listed(unknown)} {'was' if len(unknown) == 1 else 'were'} made from is not known.")
+    return " ".join(told)
 
 
 def is_ours(training: Training) -> bool:
     """Whether the weights, and all that they began with, are known to be this trainer's own work on FER2013."""
-    return all(run.data == FER2013 and not run.pretrained for run in _and_lineage(training))
+    return all(run.data == FER2013 and not run.pretrained for run in _with_lineage(training))
+
+
+def licence_id(manifest: ModelManifest) -> str:
+    """The licence of the weights, as model cards abbreviate it."""
+    return manifest.license.lower() if is_ours(manifest.training) else "other"
 
 
 def limits(data: str) -> str:
@@ -64,8 +74,8 @@ def targets(training: Training, votes: bool) -> str:
         ]
     if training.teachers_sha256:
         named = ", ".join(_named(teacher) for teacher in training.teachers)
-        unnamed = ", ".join(f"`sha256:{sha256}`" for sha256 in training.teachers_sha256)
-        parts.append(f"The teachers were {named or unnamed}.")
+        hashes = ", ".join(f"`sha256:{sha256}`" for sha256 in training.teachers_sha256)
+        parts.append(f"The teachers were {named or hashes}.")
     if training.faces is not None:
         parts.append(
             f"{config.unlabeled_share:.0%} of the faces came from {_faces(training.faces)}, labelled by the teachers alone."
@@ -75,54 +85,61 @@ def targets(training: Training, votes: bool) -> str:
     return " ".join(parts)
 
 
-def terms(manifest: ModelManifest, data: str) -> str:
-    """The terms of the weights, and of everything that they were made from."""
-    training = manifest.training
-    runs = _and_lineage(training)
+def terms(manifest: ModelManifest) -> str:
+    """The terms of the weights, and of everything that they were made from, as far as it is known."""
+    runs = _with_lineage(manifest.training)
     parts = [f"Weights: {_licence(manifest)}."]
-    if data == FER2013:
+    if any(run.data == FER2013 for run in runs):
         parts.append(
             "FER2013 was published for research; its images are not part of this repository, "
             "and whoever retrains must hold them under its terms." + " FER+ votes: MIT." * has_votes(manifest)
         )
-    else:
-        parts.append(f"The images of {data} are not part of this model; whoever collected them sets their terms.")
+    parts += [
+        f"The images of {data} are not part of this model; whoever collected them sets their terms."
+        for data in _other_data(runs)
+    ]
     if len(runs) > 1 and any(run.data != FER2013 for run in runs):
         parts.append("The weights that it began with have terms of their own.")
-    started = {weights for run in runs for weights in _pretrained(run.teachers)}
-    parts += [f"Its teachers began with the weights of {_known(weights)}." for weights in sorted(started)]
-    unlabelled = dict.fromkeys(_faces(run.faces) for run in runs if run.faces)
+    return " ".join([*parts, *_terms_of_others(runs)])
+
+
+def _terms_of_others(runs: Sequence[Training | Source]) -> Iterator[str]:
+    """The terms of teachers, of all that they were made from, and of faces without labels."""
+    teachers = [source for run in runs for teacher in run.teachers for source in _with_all_behind(teacher)]
+    for weights in dict.fromkeys(teacher.pretrained for teacher in teachers if teacher.pretrained):
+        yield f"Its teachers go back to the weights of {_known(weights)}."
+    for data in _other_data(teachers):
+        yield f"Its teachers learned from {data}; whoever collected that sets its terms."
+    unlabelled = dict.fromkeys(part for run in (*runs, *teachers) if run.faces for part in _parts(run.faces))
     if unlabelled:
-        whole = [name for name in unlabelled if not any(name in other for other in unlabelled if other != name)]
-        parts.append(f"Faces without labels: {'; '.join(whole)}; not part of this repository.")
-    return " ".join(parts)
+        yield f"Faces without labels: {_listed(list(unlabelled))}; not part of this repository."
 
 
-def _began_with(training: Training) -> tuple[Source, ...]:
-    return training.began_with or unnamed(training.init_sha256)
+def _other_data(runs: Iterable[Training | Source]) -> list[str]:
+    return list(dict.fromkeys(run.data for run in runs if run.data not in (None, FER2013)))
 
 
 def _lineage(training: Training) -> tuple[Source, ...]:
     """The runs whose weights it began with, theirs, and so on, each once."""
     found: dict[str, Source] = {}
-    waiting = list(_began_with(training))
+    waiting = list(beginnings(training.began_with, training.init_sha256))
     while waiting:
         source = waiting.pop(0)
-        found.setdefault(source.sha256, source)
+        if source.sha256 not in found or found[source.sha256].data is None:
+            found[source.sha256] = source
         waiting += source.began_with
     return tuple(found.values())
 
 
-def _and_lineage(training: Training) -> tuple[Training | Source, ...]:
+def _with_lineage(training: Training) -> tuple[Training | Source, ...]:
     return (training, *_lineage(training))
 
 
-def _pretrained(sources: Iterable[Source]) -> Iterator[str]:
-    """The foreign weights that these, or what they were made from, began with."""
-    for source in sources:
-        if source.pretrained:
-            yield source.pretrained
-        yield from _pretrained((*source.began_with, *source.teachers))
+def _with_all_behind(source: Source) -> Iterator[Source]:
+    """A model, those it began with and its teachers, theirs, and so on."""
+    yield source
+    for behind in (*source.began_with, *source.teachers):
+        yield from _with_all_behind(behind)
 
 
 def _beginning(began_with: Sequence[Source], pretrained: str | None) -> str:
@@ -162,11 +179,12 @@ def _target(target: TargetConfig, votes: bool) -> str:
 
 
 def _licence(manifest: ModelManifest) -> str:
-    training = manifest.training
-    foreign = [run.pretrained for run in _and_lineage(training) if run.pretrained]
+    foreign = dict.fromkeys(run.pretrained for run in _with_lineage(manifest.training) if run.pretrained)
     if foreign:
-        return f"under the terms of those they began with, {_known(foreign[0])}"
-    return manifest.license if is_ours(training) else "this card grants no licence; whoever trained them decides"
+        return f"under the terms of those they began with, {_listed([_known(weights) for weights in foreign])}"
+    if not is_ours(manifest.training):
+        return "this card grants no licence; whoever trained them decides"
+    return manifest.license
 
 
 def _known(weights: str) -> str:
@@ -174,4 +192,9 @@ def _known(weights: str) -> str:
 
 
 def _faces(faces: Source) -> str:
-    return re.sub(r"fairface(_\w+)?", _FAIRFACE, faces.name, flags=re.IGNORECASE)
+    return _listed(_parts(faces))
+
+
+def _parts(faces: Source) -> list[str]:
+    """Faces that were joined, FairFace and morphs for instance, one by one."""
+    return [re.sub(r"fairface(_\w+)?", _FAIRFACE, part, flags=re.IGNORECASE) for part in faces.name.split(" and ")]

@@ -4,40 +4,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from services.trainer.data.dataset import FER2013
 from services.trainer.errors import WorkdirError
-from services.trainer.training.workdir import Workdir
-from shared.manifest import MANIFEST_FILE, Source, load_manifest, sha256_of, unnamed
+from services.trainer.training.workdir import RUN_FILE, Workdir
+from shared.manifest import MANIFEST_FILE, Source, beginnings, load_manifest, sha256_of
 
 
 def source_of(model: Path) -> Source:
     """The name and hash of a run, its best model or a model directory, and what that was made from.
 
-    Of any other file only name and hash are known. Raises ModelError or WorkdirError when a folder holds no model.
+    Of any other file only name and hash are known. Raises ModelError or WorkdirError when a folder holds no model, or
+    when what its run wrote down cannot be read.
     """
     path = model.resolve()
     if (path / MANIFEST_FILE).exists():
         manifest = load_manifest(path)
         return _source(path.name, manifest.sha256, manifest.training.model_dump())
     home = Workdir(path if path.is_dir() else path.parent)
-    if path.is_file() and path != _best_model(home):
+    if path.is_file() and not ((home.path / RUN_FILE).exists() and path == home.best_model()):
         return Source(name=path.name, sha256=sha256_of(path))
-    return _source(home.path.name, sha256_of(home.best_model()), home.read_run())
-
-
-def _best_model(home: Workdir) -> Path | None:
     try:
-        return home.best_model()
-    except WorkdirError:  # the folder is no run's
-        return None
+        return _source(home.path.name, sha256_of(home.best_model()), home.read_run())
+    except ValidationError as error:
+        raise WorkdirError(f"{home.path / RUN_FILE} is damaged: {error}.") from error
 
 
 def _source(name: str, sha256: str, run: Mapping[str, Any]) -> Source:
-    made_from = {
-        "data": run.get("data", FER2013),  # the only data of the first trainers
-        "pretrained": run.get("pretrained"),
-        "began_with": run.get("began_with") or unnamed(run.get("init_sha256")),
-        "teachers": run.get("teachers", ()),
-        "faces": run.get("faces"),
-    }
-    return Source.model_validate({"name": name, "sha256": sha256} | made_from)
+    known = {key: run[key] for key in ("pretrained", "began_with", "teachers", "faces") if run.get(key)}
+    data = run.get("data", FER2013)  # the only data of the first trainers
+    source = Source.model_validate({"name": name, "sha256": sha256, "data": data} | known)
+    return source.model_copy(update={"began_with": beginnings(source.began_with, run.get("init_sha256"))})

@@ -35,7 +35,8 @@ class Start:
 
     Weights: `pretrained` for a network of keras.applications ("imagenet" or a file) or for mobilenet-v1 (a .tflite),
     `init` a trained .keras or a model directory, or one for each branch. `taught` is what teachers say, `faces` are
-    unlabeled faces that only they know. `init_runs` made `init`, where that is no run's best model itself.
+    unlabeled faces that only they know. `init_runs` are the runs that `init` was made from, where `init` is not itself a
+    run's best model.
     """
 
     pretrained: str | None = "imagenet"

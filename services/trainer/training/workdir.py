@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import keras
 import numpy as np
@@ -32,6 +32,7 @@ from services.trainer.training.devices import devices_of_kind
 from shared.atomic import atomic_file, write_text
 from shared.manifest import Source
 
+RUN_FILE: Final = "run.json"
 T = TypeVar("T")
 History = list[dict[str, float]]
 
@@ -42,13 +43,13 @@ class Origin:
 
     pretrained: str | None = None
     init_sha256: str | None = None
-    began_with: tuple[Source, ...] = ()  # the same, named, with what they were made from
+    began_with: tuple[Source, ...] = ()  # the runs they came from
     teachers: tuple[Source, ...] = ()
     faces: Faces | None = None
 
     @property
     def about(self) -> dict[str, Any]:
-        """What a card tells of it; a run is the same one without."""
+        """Told on cards; no part of what identifies a run."""
         faces = {"name": self.faces.name, "sha256": self.faces.sha256} if self.faces else None
         named = {"began_with": self.began_with, "teachers": self.teachers}
         return {name: [source.model_dump() for source in sources] for name, sources in named.items()} | {"faces": faces}
@@ -81,10 +82,11 @@ class Workdir:
             "teachers_sha256": [teacher.sha256 for teacher in origin.teachers],
         }
         about = {"data": data.name} | origin.about
-        if (self.path / "run.json").exists():
-            self._refuse_another(ours)
+        if (self.path / RUN_FILE).exists():
             run = self.read_run()
-            self._write_run(run | {name: told for name, told in about.items() if name not in run})  # new to an old run
+            self._refuse_another(ours, run)
+            if new := {name: told for name, told in about.items() if name not in run}:  # to an older trainer's run
+                self._write_run(run | new)
             return
         leftovers = [path.name for path in (self.checkpoint, self.tensorboard) if path.exists()]
         if leftovers:
@@ -92,10 +94,10 @@ class Workdir:
         self._write_run(ours | about | _provenance())
 
     def _write_run(self, run: dict[str, Any]) -> None:
-        write_text(self.path / "run.json", json.dumps(run, indent=2) + "\n")
+        write_text(self.path / RUN_FILE, json.dumps(run, indent=2) + "\n")
 
-    def _refuse_another(self, ours: dict[str, Any]) -> None:
-        theirs = _with_defaults(self.read_run())
+    def _refuse_another(self, ours: dict[str, Any], run: dict[str, Any]) -> None:
+        theirs = _with_defaults(run)
         differences = [
             f"{key} is {theirs_value!r} there and {ours_value!r} here"
             for key, ours_value, theirs_value in _pairs(ours, theirs)
@@ -109,13 +111,13 @@ class Workdir:
     def read_run(self) -> dict[str, Any]:
         """What the run was started with. Raises WorkdirError when there is none."""
         try:
-            return dict(json.loads((self.path / "run.json").read_text(encoding="utf-8")))
+            return dict(json.loads((self.path / RUN_FILE).read_text(encoding="utf-8")))
         except FileNotFoundError as error:
             raise WorkdirError(
                 f"{self.path} holds no run. Start one with `python -m services.trainer train`."
             ) from error
         except ValueError as error:
-            raise WorkdirError(f"{self.path / 'run.json'} is damaged: {error}.") from error
+            raise WorkdirError(f"{self.path / RUN_FILE} is damaged: {error}.") from error
 
     def read_history(self) -> History:
         """One record for each complete epoch so far."""

@@ -12,10 +12,12 @@ from services.trainer.data.faces import WIDE_SIZE_PX, Faces, collect_faces
 from services.trainer.data.geometry import read_geometry
 from services.trainer.data.sources import FaceFinder
 from services.trainer.errors import DataError
+from shared.analysis import Options
+from shared.assembly import open_analyzer
 from shared.pictures import ImageLimits
-from shared.pipeline.decode import decode
+from shared.pipeline.decode import Picture, decode
 from shared.pipeline.detect import HaarDetector
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SHIPPED_MODEL
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,21 @@ def test_photos_become_faces_with_their_surroundings(
     faces.save(tmp_path / "faces.npz")
     again = Faces.load(tmp_path / "faces.npz")
     assert (again.sha256, again.name) == (faces.sha256, "photos")
+
+
+def test_faces_are_cut_as_they_are_served(scene: Image.Image) -> None:
+    analyzer = open_analyzer(SHIPPED_MODEL)
+    finder = FaceFinder(analyzer.detector, analyzer.manifest.crop[analyzer.detector.name])
+    for turn_deg in (0, 12, -30):
+        pixels = np.ascontiguousarray(np.asarray(scene.rotate(turn_deg))[:, :, ::-1])
+        picture = Picture(pixels, scene.width, scene.height)
+        (served,) = analyzer.read(picture, Options(max_faces=1)).faces
+        assert served.roll_deg is not None
+        assert abs(served.roll_deg + turn_deg) < 8
+        cut = finder.face(picture)
+        assert cut is not None
+        assert served.crop is not None
+        assert np.array_equal(cut, served.crop)
 
 
 def test_an_archive_without_use_is_told(finder: FaceFinder, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import pytest
 
 from services.trainer.judging.card import model_card
-from services.trainer.judging.provenance import is_ours
 from services.trainer.training.config import TargetConfig
 from shared.manifest import Answer, DefaultPrior, ModelManifest, Source, load_manifest
 from tests.conftest import ROOT, SHIPPED_MODEL
@@ -60,17 +59,24 @@ def test_foreign_weights_bring_their_terms(manifest: ModelManifest) -> None:
 
 
 def test_the_whole_line_of_runs_is_told(manifest: ModelManifest) -> None:
-    teacher = Source(name="teacher-96", sha256="a" * 64, data="FER2013", pretrained=TFLITE)
+    behind = Source(name="behind", sha256="9" * 64, data="secret", pretrained=TFLITE)
+    ours = Source(name="ours", sha256="b" * 64, data="FER2013", teachers=(behind,))
     first = Source(name="first", sha256="1" * 64, data="FER2013", faces=Source(name="fairface", sha256="c" * 64))
-    taught = Source(name="taught", sha256="2" * 64, data="FER2013", began_with=(first,), teachers=(teacher, teacher))
-    card = model_card(trained(manifest, init_sha256="2" * 64, began_with=(taught,)))
+    taught = Source(name="taught", sha256="2" * 64, data="FER2013", began_with=(first,), teachers=(ours, behind))
+    faces = Source(name="fairface and morphed FER2013", sha256="d" * 64)
+    card = model_card(trained(manifest, init_sha256="2" * 64, began_with=(taught,), faces=faces))
     assert "Trained from the weights of taught (`222222222222…`) on FER2013" in card
-    assert "taught itself began with the weights of first (`111111111111…`) and learned from FER2013, taught by" in card
-    assert "first itself began with random weights and learned from FER2013 and FairFace (Karkkainen" in card
+    assert (
+        "taught itself began with the weights of first (`111111111111…`) and learned from FER2013, taught by ours and "
+        "behind. first itself began with random weights and learned from FER2013 and FairFace (Karkkainen and Joo 2021, "
+        "CC BY 4.0)." in card
+    )
+    assert "license: apache-2.0" in card
     terms = card.partition("## Terms")[2]
     assert "Weights: Apache-2.0." in terms
-    assert "Its teachers began with the weights of EmotiEffLib's" in terms
-    assert "Faces without labels: FairFace" in terms
+    assert terms.count("Its teachers go back to the weights of EmotiEffLib's") == 1
+    assert "Its teachers learned from secret; whoever collected that sets its terms." in terms
+    assert "Faces without labels: FairFace (Karkkainen and Joo 2021, CC BY 4.0) and morphed FER2013; not" in terms
 
 
 @pytest.mark.parametrize(
@@ -85,10 +91,32 @@ def test_terms_of_ancestors_bind(manifest: ModelManifest, ancestor: dict[str, st
     """However far back: a run may hide foreign weights, or faces of somebody's own, behind a run on FER2013."""
     first = Source.model_validate({"name": "first", "sha256": "1" * 64} | ancestor)
     between = Source(name="between", sha256="2" * 64, data="FER2013", began_with=(first,))
-    own = trained(manifest, init_sha256="2" * 64, began_with=(between,))
-    assert f"Weights: {terms}" in model_card(own)
-    assert not is_ours(own.training)
-    assert ("What first (`111111111111…`) was made from is not known." in model_card(own)) == (not ancestor)
+    card = model_card(trained(manifest, init_sha256="2" * 64, began_with=(between,)))
+    assert "license: other" in card
+    assert f"Weights: {terms}" in card
+    assert ("The images of mine are not part of this model" in card) == (ancestor == {"data": "mine"})
+    assert ("What first (`111111111111…`) was made from is not known." in card) == (not ancestor)
+
+
+def test_all_foreign_weights_bind(manifest: ModelManifest) -> None:
+    pair = (
+        Source(name="one", sha256="1" * 64, data="FER2013", pretrained="imagenet"),
+        Source(name="two", sha256="2" * 64, data="FER2013", pretrained=TFLITE),
+    )
+    card = model_card(trained(manifest, init_sha256="1" * 64 + "+" + "2" * 64, began_with=pair))
+    assert "Trained from the weights of one (`111111111111…`) and two (`222222222222…`) on" in card
+    assert (
+        "they began with, keras.applications (Apache-2.0; trained on ImageNet, which is given for research) and "
+        in card
+    )
+    assert "EmotiEffLib's `mobilenet_7.tflite`" in card
+
+
+def test_of_older_trainers_runs_only_hashes_are_known(manifest: ModelManifest) -> None:
+    card = model_card(trained(manifest, init_sha256="1" * 64 + "+" + "2" * 64))
+    both = "an unnamed run (`111111111111…`) and an unnamed run (`222222222222…`)"
+    assert f"Trained from the weights of {both} on FER2013" in card
+    assert f"What {both} were made from is not known." in card
 
 
 def test_data_of_one_s_own_is_called_by_its_name(manifest: ModelManifest) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import onnx
 import pytest
 
-from services.trainer.data.dataset import SPLITS, Dataset
+from services.trainer.commands.arguments import GEOMETRY
+from services.trainer.data.dataset import FER2013, SPLITS, Dataset
 from services.trainer.data.geometry import read_geometry
 from services.trainer.errors import ExportRefused
 from services.trainer.judging.calibration import shares
@@ -16,11 +17,10 @@ from services.trainer.shipping.export import export
 from services.trainer.shipping.quantize import quantize
 from services.trainer.training.config import TargetConfig, TrainConfig
 from services.trainer.training.predictors import open_predictor
-from services.trainer.training.train import train
+from services.trainer.training.train import Start, train
 from shared.manifest import load_manifest
 from shared.pipeline.classify import open_classifier
 from shared.pipeline.preprocess import to_input
-from tests.conftest import ROOT
 
 VOTES_IN_MODEL_ORDER = [4, 5, 6, 1, 0, 3, 2]  # columns of FER+'s votes
 
@@ -40,7 +40,7 @@ def model(voted: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     people = TargetConfig(original_weight=0, label_smoothing=0.1)
     config = TrainConfig(network="mien-small:0.1", epochs=4, batch_size=14, people=people)
     train(config, voted, home / "run", quiet=True)
-    geometry = read_geometry(ROOT / "services/trainer/data/geometry.json")
+    geometry = read_geometry(GEOMETRY)
     return export(home / "run", voted, geometry, home / "models/two").directory
 
 
@@ -98,3 +98,19 @@ def test_int8_answers_both_and_is_refused_when_either_loses_too_much(model: Path
     assert kinds.count("Softmax") == 4  # of the network and of the temperature, in float
     with pytest.raises(ExportRefused, match=r"validation accuracy of (labels|people)"):
         quantize(model, voted, model.parent / "refused", max_loss=-1)
+
+
+def test_weights_are_licensed_where_all_that_they_came_from_is_known(
+    drawn: Dataset, brief: TrainConfig, tmp_path: Path
+) -> None:
+    data, once = replace(drawn, name=FER2013), brief.model_copy(update={"epochs": 1})
+    geometry = read_geometry(GEOMETRY)
+    train(once, data, tmp_path / "first", quiet=True)
+    train(once, data, tmp_path / "next", Start(init=(tmp_path / "first/best.keras",)), quiet=True)
+    (tmp_path / "first/best.keras").rename(tmp_path / "lone.keras")
+    train(once, data, tmp_path / "other", Start(init=(tmp_path / "lone.keras",)), quiet=True)
+    licences = {
+        run: export(tmp_path / run, data, geometry, tmp_path / "models" / run).manifest for run in ("next", "other")
+    }
+    assert {run: manifest.license for run, manifest in licences.items()} == {"next": "Apache-2.0", "other": "other"}
+    assert [source.name for source in licences["next"].training.began_with] == ["first"]

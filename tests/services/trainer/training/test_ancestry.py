@@ -40,12 +40,34 @@ def test_a_model_directory_is_known_by_its_manifest() -> None:
     assert source.teachers == manifest.training.teachers
 
 
-def test_of_a_file_that_is_no_run_s_only_the_hash_is_known(runs: Path) -> None:
+def test_only_name_and_hash_are_known_of_a_file_outside_a_run(runs: Path) -> None:
     for place in (runs / "lone.keras", runs / "parent/other.keras"):
         place.write_bytes((runs / "child/best.keras").read_bytes())
         assert source_of(place) == Source(name=place.name, sha256=sha256_of(place))
     with pytest.raises(WorkdirError, match="holds no run"):
         source_of(runs)
+
+
+@pytest.mark.parametrize("written", ["{", '{"config": {"network": "an old one", "epochs": -1}}', None])
+def test_a_run_that_cannot_be_read_is_told_instead_of_forgotten(runs: Path, written: str | None) -> None:
+    best = runs / "parent/best.keras"
+    if written is None:  # readable, but its teachers are none
+        written = json.dumps(Workdir(runs / "parent").read_run() | {"teachers": [{"name": "nobody"}]})
+    (runs / "parent/run.json").write_text(written)
+    with pytest.raises(WorkdirError, match=r"damaged|another version"):
+        source_of(best)
+
+
+def test_a_run_that_began_with_two_knows_both(runs: Path, drawn: Dataset) -> None:
+    told = Workdir(runs / "child").read_run()
+    both = {"init_sha256": "1" * 64 + "+" + "2" * 64}
+    (runs / "child/run.json").write_text(json.dumps({k: v for k, v in told.items() if k != "began_with"} | both))
+    assert [source.sha256 for source in source_of(runs / "child").began_with] == ["1" * 64, "2" * 64]
+
+
+def test_a_source_is_written_so_that_it_can_be_read(drawn: Dataset) -> None:
+    for source in (Source(name="", sha256="0" * 64), Source(name="a", sha256="", data=drawn.name)):
+        assert Source.model_validate_json(source.model_dump_json()) == source
 
 
 def test_a_run_of_an_older_trainer_learns_what_it_began_with_when_it_goes_on(
@@ -54,7 +76,7 @@ def test_a_run_of_an_older_trainer_learns_what_it_began_with_when_it_goes_on(
     told = Workdir(runs / "child").read_run()
     old = {name: value for name, value in told.items() if name != "began_with"}
     (runs / "child/run.json").write_text(json.dumps(old))
-    assert source_of(runs / "child").began_with == (Source(name="another run", sha256=told["init_sha256"]),)
+    assert source_of(runs / "child").began_with == (Source(name="an unnamed run", sha256=told["init_sha256"]),)
     start = Start(init=(runs / "parent/best.keras",))
     train(brief.model_copy(update={"epochs": 1}), drawn, runs / "child", start, quiet=True)
     assert Workdir(runs / "child").read_run() == told

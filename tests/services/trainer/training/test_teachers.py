@@ -1,5 +1,6 @@
 """Trained models teach another: their answers are part of its targets, and the run remembers who they were."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,6 +77,20 @@ def test_what_teachers_say_is_kept_for_these_faces_only(drawn: Dataset, stranger
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 no archive")
     with pytest.raises(DataError, match="damaged"):
         Taught.load(tmp_path / "broken.npz", drawn, strangers)
+
+
+def test_what_older_trainers_kept_is_read(drawn: Dataset, tmp_path: Path) -> None:
+    told(drawn).save(tmp_path / "taught.npz")
+    with np.load(tmp_path / "taught.npz") as stored:
+        parts = {name: stored[name] for name in stored.files}
+    teachers = [{"name": "t", "sha256": "0" * 64, "pretrained": "imagenet"}]
+    about = json.loads(str(parts.pop("about"))) | {"teachers": teachers}
+    np.savez(tmp_path / "old.npz", about=np.array(json.dumps(about)), **parts)
+    assert Taught.load(tmp_path / "old.npz", drawn, None).teachers == (Source.model_validate(teachers[0]),)
+    about["teachers"] = ["t"]
+    np.savez(tmp_path / "odd.npz", about=np.array(json.dumps(about)), **parts)
+    with pytest.raises(DataError, match="damaged"):
+        Taught.load(tmp_path / "odd.npz", drawn, None)
 
 
 def test_targets_give_way_to_the_teachers_by_their_weight(

@@ -67,7 +67,7 @@ def test_grey_pictures_are_cut_as_well(numbered: np.ndarray) -> None:
 
 @pytest.mark.parametrize("turn_deg", [-40, 25, 90])
 def test_a_turned_face_is_cut_as_the_upright_one_is(turn_deg: float) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (20, 20), dtype=np.uint8)
     picture = np.asarray(cv2.resize(noise, (300, 300), interpolation=cv2.INTER_CUBIC), np.uint8)
     box, geometry = Box(110, 100, 80, 80), CropGeometry(0.1, 0.05, 0.8, 0.8)
     turn = cv2.getRotationMatrix2D((149.5, 139.5), -turn_deg, 1)  # about the middle of the box; clockwise
@@ -75,6 +75,17 @@ def test_a_turned_face_is_cut_as_the_upright_one_is(turn_deg: float) -> None:
     upright = crop(picture, square_around(box, geometry)).astype(int)
     difference = np.abs(crop_turned(turned, box, geometry, turn_deg).astype(int) - upright)
     assert difference.mean() < 4
+
+
+def test_a_large_turned_face_is_cut_as_a_small_one_is() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (20, 20), dtype=np.uint8)
+    box, geometry = Box(-10, 60, 80, 80), CropGeometry(0.1, 0.05, 0.8, 0.8)  # past the border
+    cuts = []
+    for scale in (1, 9):
+        picture = np.asarray(cv2.resize(noise, (300 * scale, 300 * scale), interpolation=cv2.INTER_CUBIC), np.uint8)
+        large = Box(box.x * scale, box.y * scale, box.width * scale, box.height * scale)
+        cuts.append(cv2.resize(crop_turned(picture, large, geometry, 25), (48, 48), interpolation=cv2.INTER_AREA))
+    assert np.abs(cuts[0].astype(int) - cuts[1]).mean() < 2
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,11 @@ def square_over(width: int, height: int) -> Square:
     return Square((width - side) // 2, (height - side) // 2, side)
 
 
+def to_grey(image: BgrImage | GreyImage) -> GreyImage:
+    """(H, W) uint8 of an image in colour or grey."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8) if image.ndim == 3 else image
+
+
 def crop(image: BgrImage | GreyImage, square: Square) -> BgrImage | GreyImage:
     """The pixels of `square`, (side, side[, 3]) uint8; beyond the border the edge is repeated, nothing is shifted."""
     height, width = image.shape[:2]
@@ -93,12 +98,11 @@ def crop_turned(image: BgrImage | GreyImage, box: Box, geometry: CropGeometry, t
     middle = np.array([box.x + box.width / 2, box.y + box.height / 2]) + turn @ offset
     reach = math.ceil(side * (abs(cosine) + abs(sine)) / 2) + 2  # around the turned square, and what is read beside it
     around = Square(math.floor(middle[0]) - reach, math.floor(middle[1]) - reach, 2 * reach)
-    seen = crop(image, around)
-    grey = cv2.cvtColor(seen, cv2.COLOR_BGR2GRAY) if seen.ndim == 3 else seen
+    grey = to_grey(crop(image, around))
     size = around.side
     if side > 2 * _TURNED_PX:
         size = round(size * _TURNED_PX / side)
-        grey = cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA)
+        grey = np.asarray(cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
     scale = size / around.side
     middle = (middle - (around.x, around.y)) * scale
     pixels = max(1, round(side * scale))

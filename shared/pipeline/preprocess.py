@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.pictures import BgrImage, GreyImage
-from shared.pipeline.crop import crop, square_over
+from shared.pipeline.crop import crop, square_over, to_grey
 
 FaceBatch: TypeAlias = npt.NDArray[np.float32]  # (N, size, size, 1), 0 to 1
 _Pixel = TypeVar("_Pixel", bound=np.generic)
@@ -18,9 +18,9 @@ def to_face(crop: BgrImage | GreyImage, size_px: int) -> GreyImage:
 
     Shrinking averages over areas: fine texture would otherwise alias into noise at 48 pixels.
     """
-    grey = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY) if crop.ndim == 3 else crop
+    grey = to_grey(crop)
     if grey.shape == (size_px, size_px):
-        return np.asarray(grey, np.uint8)
+        return grey
     shrinks = max(grey.shape) > size_px
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(grey, (size_px, size_px), interpolation=interpolation), np.uint8)
@@ -33,12 +33,12 @@ def whole_as_face(picture: BgrImage | GreyImage, size_px: int) -> GreyImage:
     """
     height, width = picture.shape[:2]
     scale = size_px / max(height, width)
-    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if picture.ndim == 3 else picture
+    grey = to_grey(picture)
     if scale != 1:
         fitted = (max(1, round(width * scale)), max(1, round(height * scale)))
-        grey = cv2.resize(grey, fitted, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    face = np.asarray(grey, np.uint8)
-    return crop(face, square_over(face.shape[1], face.shape[0]))
+        interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        grey = np.asarray(cv2.resize(grey, fitted, interpolation=interpolation), np.uint8)
+    return crop(grey, square_over(grey.shape[1], grey.shape[0]))
 
 
 def to_input(faces: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> FaceBatch:

@@ -149,12 +149,10 @@ def _beginning(began_with: Sequence[Source], pretrained: str | None) -> str:
 
 
 def _made_from(run: Source) -> str:
-    if run.data is None:
-        return f"What {_named(run)} was made from is not known."
     beginning = _beginning(run.began_with, run.pretrained)
-    faces = f" and {_faces(run.faces)}" if run.faces else ""
+    learned = _listed([str(run.data), *(_parts(run.faces) if run.faces else ())])
     taught = f", taught by {_listed([teacher.name for teacher in run.teachers])}" if run.teachers else ""
-    return f"{run.name} itself began with {beginning} and learned from {run.data}{faces}{taught}."
+    return f"{run.name} itself began with {beginning} and learned from {learned}{taught}."
 
 
 def _named(source: Source) -> str:

@@ -50,9 +50,11 @@ class Origin:
     @property
     def about(self) -> dict[str, Any]:
         """Told on cards; no part of what identifies a run."""
-        faces = {"name": self.faces.name, "sha256": self.faces.sha256} if self.faces else None
-        named = {"began_with": self.began_with, "teachers": self.teachers}
-        return {name: [source.model_dump() for source in sources] for name, sources in named.items()} | {"faces": faces}
+        return {
+            "began_with": [source.model_dump() for source in self.began_with],
+            "teachers": [teacher.model_dump() for teacher in self.teachers],
+            "faces": {"name": self.faces.name, "sha256": self.faces.sha256} if self.faces else None,
+        }
 
 
 @dataclass(frozen=True, slots=True)
